@@ -1,0 +1,38 @@
+"""Perceiver and Perceiver IO in JAX and Haiku.
+
+Symbols, as in the papers:
+
+  B batch    M inputs (elements of the byte array)    C channels of an input
+             N latents                                D channels of a latent
+             O outputs                                E channels of an output query
+  H heads    K classes or vocabulary; also Fourier bands per axis
+
+Masks are bool, True = real.
+"""
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.decoder import Decoder
+from perceiver.encoder import Encoder
+from perceiver.model import Perceiver, Sharing
+from perceiver.models import Model, build
+from perceiver.positions import Dense, LearnedTable, PerExample, SeparableFourier, fourier_features
+from perceiver.processor import Processor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ByteArray",
+    "Decoder",
+    "Dense",
+    "Encoder",
+    "LearnedTable",
+    "Model",
+    "PerExample",
+    "Perceiver",
+    "Processor",
+    "Segment",
+    "SeparableFourier",
+    "Sharing",
+    "build",
+    "fourier_features",
+]

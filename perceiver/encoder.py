@@ -1,0 +1,53 @@
+"""Encoder: latents take in the byte array by one cross-attend."""
+
+import dataclasses
+
+import haiku as hk
+import jax
+
+from perceiver.blocks import CrossAttend
+from perceiver.byte_array import ByteArray
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Encoder(hk.Module):
+    """One cross-attend from a byte array to latents (Perceiver, section 3.1).
+
+    A classical Perceiver has several of them, with or without shared weights; the latents
+    themselves therefore belong to the model, not to an encoder.
+    """
+
+    heads: int
+    qk_channels: int | None = None  # None: as wide as the byte array
+    v_channels: int | None = None
+    widening: int = 1
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    kernel: str = "reference"
+    name: str | None = None
+
+    def __call__(self, latents, byte_array: ByteArray, *, is_training=False) -> jax.Array:
+        """[B, N, D] -> [B, N, D]"""
+        inputs = byte_array.dense().astype(latents.dtype)  # [B, M, C]
+        return self._cross_attend()(
+            latents, inputs, key_mask=byte_array.mask, is_training=is_training
+        )
+
+    @hk.name_like("__call__")
+    def weights(self, latents, byte_array: ByteArray) -> jax.Array:
+        """Returns what the latents attend to: float32 [B, H, N, M]."""
+        inputs = byte_array.dense().astype(latents.dtype)
+        return self._cross_attend().weights(latents, inputs, key_mask=byte_array.mask)
+
+    @hk.transparent
+    def _cross_attend(self) -> CrossAttend:
+        return CrossAttend(
+            heads=self.heads,
+            qk_channels=self.qk_channels,
+            v_channels=self.v_channels,
+            widening=self.widening,
+            dropout_rate=self.dropout_rate,
+            attention_dropout_rate=self.attention_dropout_rate,
+            kernel=self.kernel,
+            name="cross_attend",
+        )

@@ -1,0 +1,1 @@
+"""Preprocessors: raw inputs -> ByteArray."""

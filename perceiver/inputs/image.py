@@ -1,0 +1,81 @@
+"""Images -> byte array: pixels, a learned 1x1 projection or a convolutional stem, and positions."""
+
+import dataclasses
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.layers import Linear
+from perceiver.positions import Dense, LearnedTable, SeparableFourier
+
+STEMS = ("pixels", "conv1x1", "conv")
+POSITIONS = ("fourier", "learned")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ImageInputs(hk.Module):
+    """A stem for the content, positions of the stem's grid.
+
+    Sources: Perceiver, section 3.2; Perceiver IO, appendix A.
+    """
+
+    stem: str  # one of STEMS
+    stem_channels: int  # of the two convolutions; pixels keep their own
+    positions: str  # one of POSITIONS
+    bands: int  # K, Fourier
+    max_resolution: tuple[int, ...] | None  # Fourier; None: the grid's own size
+    position_channels: int  # learned
+    name: str | None = None
+
+    def __call__(self, image: jax.Array, *, is_training: bool = False) -> ByteArray:  # [B, H, W, 3]
+        content = self._stem(image, is_training)  # [B, h, w, F]
+        return ByteArray.of(Segment(content, self._positions(content.shape[1:-1]), name="image"))
+
+    @hk.transparent
+    def _stem(self, image, is_training):
+        if self.stem == "pixels":
+            return image
+        if self.stem == "conv1x1":
+            return Linear(channels=self.stem_channels, name="project")(image)
+        return ConvStem(channels=self.stem_channels, name="stem")(image, is_training=is_training)
+
+    @hk.transparent
+    def _positions(self, dims):
+        if self.positions == "fourier":
+            return SeparableFourier.of_grid(
+                dims, bands=self.bands, max_resolution=self.max_resolution
+            )
+        size, channels = dims[0] * dims[1], self.position_channels
+        table = LearnedTable(size=size, channels=channels, name="positions")()
+        return Dense(Linear(channels=channels, name="project_positions")(table))
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ConvStem(hk.Module):
+    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2: a quarter of each
+    side.
+
+    Perceiver IO, appendix A.3. Batch statistics are those of the array the step sees: of the
+    replica's share under `pmap` (as in the paper's runs), of the whole batch otherwise.
+    """
+
+    channels: int
+    name: str | None = None
+
+    def __call__(
+        self, image: jax.Array, *, is_training: bool
+    ) -> jax.Array:  # [B, H, W, C] -> [B, H/4, W/4, channels]
+        shape = (7, 7, image.shape[-1], self.channels)  # HWIO
+        init = hk.initializers.TruncatedNormal((49 * image.shape[-1]) ** -0.5)
+        w = hk.get_parameter("w", shape, jnp.float32, init=init).astype(image.dtype)
+        x = jax.lax.conv_general_dilated(
+            image, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        norm = hk.BatchNorm(
+            create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, name="batch_norm"
+        )
+        x = norm(x.astype(jnp.float32), is_training=is_training)
+        x = jax.nn.relu(x).astype(image.dtype)
+        return hk.max_pool(x, window_shape=(1, 3, 3, 1), strides=(1, 2, 2, 1), padding="SAME")

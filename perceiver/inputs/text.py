@@ -1,0 +1,34 @@
+"""Token ids -> byte array: embedding plus learned positions, added."""
+
+import dataclasses
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.positions import LearnedTable
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class TextInputs(hk.Module):
+    """Bytes or subwords (Perceiver IO, section 4.1).
+
+    The embedding is passed in, because the output may share it.
+    """
+
+    embedding: Callable[[], jax.Array]  # -> [K, C]
+    max_length: int
+    name: str | None = None
+
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array | None = None
+    ) -> ByteArray:  # [B, M] int, [B, M] bool
+        table = self.embedding()
+        positions = LearnedTable(
+            size=self.max_length, channels=table.shape[1], name="positions"
+        )()  # [max, C]
+        content = jnp.take(table, tokens, axis=0)  # [B, M, C]
+        content = content + jnp.broadcast_to(positions[: tokens.shape[1]], content.shape)
+        return ByteArray.of(Segment(content, mask=mask, name="text"))

@@ -1,0 +1,102 @@
+"""Perceiver: byte array -> (cross-attend, process) once or several times -> decode."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray
+from perceiver.encoder import Encoder
+from perceiver.processor import Processor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """Which weights each stage uses. A stage is one cross-attend and one call of a processor.
+
+    Stage k uses encoder `encoders[k]` and processor `processors[k]`; equal numbers share weights.
+    The readings of the
+    papers (the counts of parameters decide, see `tests/perceiver/test_counts.py`):
+
+      Sharing.io()          (0,)            (0,)            Perceiver IO: one cross-attend
+      Sharing.classical(8)  (0,1,1,1,...)   (0,0,0,0,...)   Perceiver: first cross-attend its own,
+      all blocks shared Sharing.unshared(8)   (0,1,2,3,...)   (0,1,2,3,...)   Perceiver, table 7:
+      nothing shared
+    """
+
+    encoders: tuple[int, ...]
+    processors: tuple[int, ...]
+
+    def __post_init__(self):
+        if len(self.encoders) != len(self.processors) or not self.encoders:
+            raise ValueError(
+                f"encoders={self.encoders} and processors={self.processors} need one entry per "
+                "stage, the same number of both"
+            )
+        for name in ("encoders", "processors"):
+            order = list(dict.fromkeys(getattr(self, name)))
+            if order != list(range(len(order))):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must number weights 0, 1, ... in order of "
+                    "their first use"
+                )
+
+    @classmethod
+    def io(cls) -> "Sharing":
+        return cls(encoders=(0,), processors=(0,))
+
+    @classmethod
+    def classical(cls, cross_attends: int) -> "Sharing":
+        return cls(encoders=(0,) + (1,) * (cross_attends - 1), processors=(0,) * cross_attends)
+
+    @classmethod
+    def unshared(cls, cross_attends: int) -> "Sharing":
+        return cls(encoders=tuple(range(cross_attends)), processors=tuple(range(cross_attends)))
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        return tuple(zip(self.encoders, self.processors, strict=True))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Perceiver:
+    """The composition. It owns no parameters: they belong to the modules, and are named by them."""
+
+    latents: Callable[[], jax.Array]  # () -> [N, D]
+    encoders: tuple[Encoder, ...]
+    processors: tuple[Processor, ...]
+    sharing: Sharing
+    decode: Callable[..., jax.Array]  # (latents [B, N, D], **options) -> outputs
+    dtype: jnp.dtype = jnp.float32  # of all computation but softmax, norms and losses
+
+    def __call__(
+        self, byte_array: ByteArray, *, is_training: bool = False, **decode_options
+    ) -> jax.Array:
+        latents = self.encode(byte_array, is_training=is_training)
+        return self.decode(latents, is_training=is_training, **decode_options)
+
+    def encode(
+        self, byte_array: ByteArray, *, is_training: bool = False
+    ) -> jax.Array:  # -> [B, N, D]
+        """Runs all stages."""
+        latents = self._initial(byte_array)
+        for encoder, processor in self.sharing.stages:
+            latents = self.encoders[encoder](latents, byte_array, is_training=is_training)
+            latents = self.processors[processor](latents, is_training=is_training)
+        return latents
+
+    def attention_maps(
+        self, byte_array: ByteArray
+    ) -> list[jax.Array]:  # one [B, H, N, M] per stage
+        """Returns what the latents attend to in each cross-attend."""
+        maps, latents = [], self._initial(byte_array)
+        for encoder, processor in self.sharing.stages:
+            maps.append(self.encoders[encoder].weights(latents, byte_array))
+            latents = self.encoders[encoder](latents, byte_array)
+            latents = self.processors[processor](latents)
+        return maps
+
+    def _initial(self, byte_array: ByteArray) -> jax.Array:
+        latents = self.latents().astype(self.dtype)
+        return jnp.broadcast_to(latents[None], (byte_array.batch, *latents.shape))

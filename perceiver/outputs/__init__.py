@@ -1,0 +1,1 @@
+"""Output heads: latents -> predictions."""

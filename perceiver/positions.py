@@ -1,0 +1,176 @@
+"""Where an input element is: Fourier features of a grid, a shared table, or features of each
+example.
+
+A byte array keeps positions apart from content, because they are (mostly) the same for every
+example. The three kinds:
+
+  SeparableFourier   features of a grid, kept as one small table per axis
+  Dense              one table [M, P] for the whole batch (learned positions, any given table)
+  PerExample         features [B, M, P] of each example (point clouds, tracked objects)
+
+Each has `size` (M), `channels` (P) and `dense()`.
+"""
+
+import dataclasses
+import math
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+
+def frequencies(bands: int, max_resolution: int) -> jax.Array:  # [K]
+    """Returns K frequencies, linear from 1 to max_resolution / 2 (Perceiver, section 3.2)."""
+    return jnp.linspace(1.0, max_resolution / 2, num=bands, endpoint=True, dtype=jnp.float32)
+
+
+def coordinates(size: int) -> jax.Array:  # [size]
+    """Returns `size` equidistant coordinates from -1 to 1, both ends included."""
+    return jnp.linspace(-1.0, 1.0, num=size, endpoint=True, dtype=jnp.float32)
+
+
+def _axis_features(
+    position: jax.Array, bands: int, max_resolution: int
+):  # [...] -> [..., 1], 2 x [..., K]
+    # The released weights saw float32 values of (position * frequency) * pi in just this order; at
+    # audio's frequencies another order moves the features by up to 1e-2.
+    angle = position[..., None] * jnp.expand_dims(
+        frequencies(bands, max_resolution), range(position.ndim)
+    )
+    angle = angle * jnp.float32(math.pi)
+    return position[..., None], jnp.sin(angle), jnp.cos(angle)
+
+
+def _interleave(parts) -> jax.Array:
+    """Joins per-axis (raw, sin, cos) triples: all raw ones, then all sines, then all cosines."""
+    return jnp.concatenate([part for kind in zip(*parts, strict=True) for part in kind], axis=-1)
+
+
+def fourier_features(
+    positions: jax.Array, *, bands: int, max_resolution: tuple[int, ...]
+) -> jax.Array:
+    """Returns the Fourier features of given positions (for points that lie on no grid).
+
+    Args:
+      positions: [..., d] coordinates, usually within [-1, 1].
+      bands: K, the number of frequencies per axis.
+      max_resolution: one number per axis; the highest frequency is half of it.
+
+    Returns:
+      [..., d (2K + 1)] features: raw positions, sines, cosines (Perceiver, section 3.2).
+    """
+    if positions.shape[-1] != len(max_resolution):
+        raise ValueError(
+            f"positions {positions.shape} have {positions.shape[-1]} coordinates, but max_resolution "
+            f"{max_resolution} has {len(max_resolution)} entries: give one per coordinate"
+        )
+    return _interleave(
+        [
+            _axis_features(positions[..., i], bands, resolution)
+            for i, resolution in enumerate(max_resolution)
+        ]
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SeparableFourier:
+    """Fourier features of a grid: at (i, j) they are [Ty(i), Tx(j)] up to the order of channels."""
+
+    tables: tuple[jax.Array, ...]  # one [n, 1 + 2K] per axis: raw position, sines, cosines
+
+    @classmethod
+    def of_grid(
+        cls, dims: tuple[int, ...], *, bands: int, max_resolution: tuple[int, ...] | None = None
+    ):
+        """Makes the tables of a 1-D, 2-D or 3-D grid; max_resolution defaults to its dims."""
+        resolutions = tuple(dims) if max_resolution is None else tuple(max_resolution)
+        if len(resolutions) != len(dims):
+            raise ValueError(
+                f"max_resolution {resolutions} needs one number per axis of the grid {tuple(dims)}"
+            )
+        axes = zip(dims, resolutions, strict=True)
+        return cls(
+            tuple(
+                jnp.concatenate(_axis_features(coordinates(n), bands, r), axis=-1) for n, r in axes
+            )
+        )
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(table.shape[0] for table in self.tables)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.dims)
+
+    @property
+    def channels(self) -> int:
+        return sum(table.shape[1] for table in self.tables)
+
+    def dense(self) -> jax.Array:  # [M, P]
+        """Returns the features of all M grid points, row-major."""
+        parts = []
+        for axis, table in enumerate(self.tables):
+            bands = (table.shape[1] - 1) // 2
+            others = [i for i in range(len(self.dims)) if i != axis]
+            full = jnp.broadcast_to(jnp.expand_dims(table, others), (*self.dims, table.shape[1]))
+            parts.append(jnp.split(full.reshape(self.size, -1), [1, 1 + bands], axis=-1))
+        return _interleave(parts)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A table of positions that the whole batch shares."""
+
+    table: jax.Array  # [M, P]
+
+    @property
+    def size(self) -> int:
+        return self.table.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.table.shape[1]
+
+    def dense(self) -> jax.Array:  # [M, P]
+        return self.table
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PerExample:
+    """Position features that differ between examples."""
+
+    features: jax.Array  # [B, M, P]
+
+    @property
+    def size(self) -> int:
+        return self.features.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.features.shape[2]
+
+    def dense(self) -> jax.Array:  # [B, M, P]
+        return self.features
+
+
+Positions = SeparableFourier | Dense | PerExample
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class LearnedTable(hk.Module):
+    """A trainable array [size, channels]: latents, learned positions, decoder queries."""
+
+    size: int
+    channels: int
+    scale: float = (
+        0.02  # of a normal distribution cut at two standard deviations (Perceiver, appendix C)
+    )
+    name: str | None = None
+
+    def __call__(self) -> jax.Array:  # [size, channels]
+        init = hk.initializers.TruncatedNormal(self.scale)
+        return hk.get_parameter("table", [self.size, self.channels], jnp.float32, init=init)

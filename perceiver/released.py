@@ -1,0 +1,97 @@
+"""Sizes of the papers' models, as plain dicts that `perceiver.build` takes. This file imports
+nothing.
+
+Sources: Perceiver (2103.03206) section 4.1, appendix C, table 7; Perceiver IO (2107.14795) tables
+7 and 11, appendix A and F, and the configurations of the released checkpoints. Parameter counts
+are held by tests.
+"""
+
+_IMAGENET = {
+    "kind": "image_classifier",
+    "image_shape": (224, 224, 3),
+    "classes": 1000,
+    "latents": 512,
+    "latent_channels": 1024,
+    "layers": 6,
+    "cross_heads": 1,
+    "self_heads": 8,
+}
+
+_IMAGENET_IO = {
+    **_IMAGENET,
+    "blocks": 8,
+    "head": "query",
+    "query_channels": 1024,
+    "query_heads": 1,
+    "query_residual": True,
+}
+
+_PERCEIVER_IMAGENET = {
+    **_IMAGENET,
+    "stem": "pixels",
+    "positions": "fourier",
+    "bands": 64,
+    "head": "mean",
+}
+
+_MASKED_LM = {
+    "kind": "masked_lm",
+    "vocabulary": 262,
+    "max_length": 2048,
+    "embedding_channels": 768,
+    "latents": 256,
+    "cross_heads": 8,
+    "cross_qk_channels": 256,
+    "self_heads": 8,
+    "self_qk_channels": 256,
+    "query_heads": 8,
+    "query_qk_channels": 256,
+    "query_residual": False,
+}
+
+MODELS = {
+    # Perceiver IO, ImageNet: 48,440,627, 62,255,848 and 48,646,522 parameters.
+    "imagenet-fourier": {**_IMAGENET_IO, "stem": "pixels", "positions": "fourier", "bands": 64},
+    "imagenet-learned": {
+        **_IMAGENET_IO,
+        "stem": "conv1x1",
+        "stem_channels": 256,
+        "positions": "learned",
+        "position_channels": 256,
+        "query_residual": False,
+    },
+    "imagenet-conv": {
+        **_IMAGENET_IO,
+        "stem": "conv",
+        "stem_channels": 64,
+        "positions": "fourier",
+        "bands": 64,
+        "max_resolution": (56, 56),
+    },
+    # Perceiver, ImageNet: 8 cross-attends of which 2-8 share weights (44.9M), one (42.1M), nothing
+    # shared (326.2M).
+    "perceiver-imagenet": {
+        **_PERCEIVER_IMAGENET,
+        "encoders": (0, 1, 1, 1, 1, 1, 1, 1),
+        "processors": (0, 0, 0, 0, 0, 0, 0, 0),
+    },
+    "perceiver-imagenet-1": {**_PERCEIVER_IMAGENET, "blocks": 8},
+    "perceiver-imagenet-unshared": {
+        **_PERCEIVER_IMAGENET,
+        "encoders": (0, 1, 2, 3, 4, 5, 6, 7),
+        "processors": (0, 1, 2, 3, 4, 5, 6, 7),
+    },
+    # Perceiver IO, bytes: 201,108,230 parameters, and the larger "++" of 425.6M.
+    "masked-lm-bytes": {
+        **_MASKED_LM,
+        "latent_channels": 1280,
+        "layers": 26,
+        "cross_v_channels": 1280,
+    },
+    "masked-lm-bytes-plus": {
+        **_MASKED_LM,
+        "latent_channels": 1536,
+        "layers": 40,
+        "cross_v_channels": 1536,
+    },
+}
