@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from perceiver.positions import PerExample, Positions, SeparableFourier
+from perceiver.positions import Dense, PerExample, Positions, SeparableFourier
 
 
 @jax.tree_util.register_dataclass
@@ -44,7 +44,7 @@ class Segment:
 
     def dense(self) -> jax.Array:  # [B, M, C]
         batch = self.content.shape[0]
-        parts = [self.content.reshape(batch, self.size, -1)]
+        parts = [self.content.reshape(batch, self.size, self.content.shape[-1])]
         if self.positions is not None:
             parts.append(self.positions.dense())
         if self.constant is not None:
@@ -80,10 +80,10 @@ class ByteArray:
         for segment in segments:
             _check(segment)
         for field in ("batch", "channels"):
-            values = {
-                s.name: s.content.shape[0] if field == "batch" else s.channels for s in segments
-            }
-            if len(set(values.values())) > 1:
+            values = [
+                (s.name, s.content.shape[0] if field == "batch" else s.channels) for s in segments
+            ]
+            if len({value for _, value in values}) > 1:
                 raise ValueError(
                     f"segments differ in {field}: {values}; pad the narrow ones (constant)"
                 )
@@ -122,7 +122,16 @@ def _check(segment: Segment) -> None:
     where = f"segment {segment.name!r} with content {segment.content.shape}"
     if segment.content.ndim < 3:
         raise ValueError(f"{where}: content must be [B, M, F] or a grid [B, *dims, F]")
+    if not jnp.issubdtype(segment.content.dtype, jnp.floating):
+        raise ValueError(
+            f"{where}: content must be floating, not {segment.content.dtype}, to which positions "
+            "would be rounded; scale or embed it first"
+        )
     positions, batch = segment.positions, segment.content.shape[0]
+    for kind, array, rank in ((Dense, "table", 2), (PerExample, "features", 3)):
+        if isinstance(positions, kind) and getattr(positions, array).ndim != rank:
+            shape = getattr(positions, array).shape
+            raise ValueError(f"{where}: {kind.__name__} positions need {rank} axes, not {shape}")
     if positions is not None and positions.size != segment.size:
         raise ValueError(f"{where} has {segment.size} elements, but positions for {positions.size}")
     if isinstance(positions, SeparableFourier) and positions.dims != segment.dims:

@@ -1,34 +1,15 @@
-"""Builders: from a spec to a model, a pair of pure functions."""
+"""A model: pure functions made from a spec."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from perceiver import specs, tokenizer
-from perceiver.byte_array import ByteArray
-from perceiver.encoder import Encoder
-from perceiver.inputs.image import ImageInputs
-from perceiver.inputs.text import TextInputs
-from perceiver.model import Perceiver
-from perceiver.outputs.classes import MeanClassifier, QueryClassifier
-from perceiver.outputs.text import TiedText
-from perceiver.positions import LearnedTable
-from perceiver.processor import Processor
-
-Inputs = dict[str, jax.Array]
-
-
-class Parts(NamedTuple):
-    """A model's modules, as a builder returns them (inside a Haiku transform)."""
-
-    preprocess: Callable[..., ByteArray]  # (inputs, *, is_training) -> byte array
-    perceiver: Perceiver
-    decode_options: Callable[[Inputs], dict[str, Any]]
+from perceiver import specs
+from perceiver.builders import KINDS, Inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +19,9 @@ class Model:
     spec: specs.Backbone
     _transformed: hk.MultiTransformedWithState
 
-    def init(self, rng: jax.Array, inputs: Inputs | None = None):
-        """Returns (params, state), each `{module path: {name: array}}`; batch size plays no part."""
-        inputs = self.example_inputs(1) if inputs is None else inputs
-        zeros = {
-            name: jnp.zeros(inputs[name].shape, inputs[name].dtype)
-            for name in self.example_inputs(1)
-        }
+    def init(self, rng: jax.Array):
+        """Returns (params, state), each `{module path: {name: array}}`; call it within `jax.jit`."""
+        zeros = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example_inputs(1).items()}
         return self._transformed.init(rng, zeros)
 
     def apply(self, params, state, rng, inputs: Inputs, *, is_training: bool = False):
@@ -52,8 +29,7 @@ class Model:
 
         Raises:
           ValueError: inputs of the wrong rank, channels, length or dtype; token ids out of range
-          (where they are known
-            when this is called: not within `jax.jit`).
+            (where they are known: not within `jax.jit`).
         """
         self.check(inputs)
         return self._transformed.apply[0](params, state, rng, inputs, is_training)
@@ -70,14 +46,14 @@ class Model:
 
     def example_inputs(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes and dtypes of a batch of inputs."""
-        return _KINDS[self.spec.kind].example(self.spec, batch_size)
+        return KINDS[self.spec.kind].example(self.spec, batch_size)
 
     def check(self, inputs: Inputs) -> None:
         """Raises ValueError unless `apply` can take the inputs."""
         missing = [name for name in self.example_inputs(1) if name not in inputs]
         if missing:
             raise ValueError(f"{self.spec.kind} needs inputs {missing}, got {sorted(inputs)}")
-        _KINDS[self.spec.kind].check(self.spec, inputs)
+        KINDS[self.spec.kind].check(self.spec, inputs)
 
 
 def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
@@ -86,7 +62,7 @@ def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
     dtype = jnp.dtype(spec.dtype)
 
     def make():
-        parts = _KINDS[spec.kind].parts(spec)
+        parts = KINDS[spec.kind].parts(spec)
 
         def preprocess(inputs, is_training=False):
             cast = {
@@ -109,154 +85,9 @@ def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
             return parts.perceiver.attention_maps(preprocess(inputs))
 
         def init(inputs):
-            return predict(
-                inputs, is_training=True
-            )  # batch norm has no averages to evaluate with before training
+            # in training mode: batch norm has no averages to evaluate with yet
+            return predict(inputs, is_training=True)
 
         return init, (predict, encode, attention_maps)
 
     return Model(spec, hk.multi_transform_with_state(make))
-
-
-def _backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
-    common = {
-        "dropout_rate": spec.dropout_rate,
-        "attention_dropout_rate": spec.attention_dropout_rate,
-        "kernel": spec.kernel,
-    }
-
-    def encoder(index):
-        return Encoder(
-            heads=spec.cross_heads,
-            qk_channels=spec.cross_qk_channels or None,
-            v_channels=spec.cross_v_channels or None,
-            widening=spec.cross_widening,
-            name=_numbered("encoder", index),
-            **common,
-        )
-
-    def processor(index):
-        return Processor(
-            layers=spec.layers,
-            blocks=spec.blocks,
-            heads=spec.self_heads,
-            qk_channels=spec.self_qk_channels or None,
-            v_channels=spec.self_v_channels or None,
-            widening=spec.self_widening,
-            remat=spec.remat,
-            name=_numbered("processor", index),
-            **common,
-        )
-
-    return Perceiver(
-        latents=LearnedTable(size=spec.latents, channels=spec.latent_channels, name="latents"),
-        encoders=tuple(encoder(i) for i in range(max(spec.encoders) + 1)),
-        processors=tuple(processor(i) for i in range(max(spec.processors) + 1)),
-        sharing=spec.sharing,
-        decode=decode,
-        dtype=jnp.dtype(spec.dtype),
-    )
-
-
-def _numbered(name: str, index: int) -> str:
-    return name if index == 0 else f"{name}_{index}"
-
-
-def _image_parts(spec: specs.ImageClassifier) -> Parts:
-    inputs = ImageInputs(
-        stem=spec.stem,
-        stem_channels=spec.stem_channels,
-        positions=spec.positions,
-        bands=spec.bands,
-        max_resolution=spec.max_resolution or None,
-        position_channels=spec.position_channels,
-        name="inputs",
-    )
-    if spec.head == "mean":
-        head = MeanClassifier(classes=spec.classes, name="outputs")
-    else:
-        head = QueryClassifier(
-            classes=spec.classes,
-            channels=spec.query_channels,
-            heads=spec.query_heads,
-            query_residual=spec.query_residual,
-            kernel=spec.kernel,
-            name="outputs",
-        )
-    return Parts(
-        preprocess=lambda x, *, is_training: inputs(x["image"], is_training=is_training),
-        perceiver=_backbone(spec, head),
-        decode_options=lambda x: {},
-    )
-
-
-def _text_parts(spec: specs.MaskedLM) -> Parts:
-    embedding = LearnedTable(
-        size=spec.vocabulary, channels=spec.embedding_channels, scale=1.0, name="embedding"
-    )
-    inputs = TextInputs(embedding=embedding, max_length=spec.max_length, name="inputs")
-    head = TiedText(
-        embedding=embedding,
-        max_length=spec.max_length,
-        heads=spec.query_heads,
-        qk_channels=spec.query_qk_channels,
-        query_residual=spec.query_residual,
-        kernel=spec.kernel,
-        name="outputs",
-    )
-    return Parts(
-        preprocess=lambda x, *, is_training: inputs(x["tokens"], x["input_mask"]),
-        perceiver=_backbone(spec, head),
-        decode_options=lambda x: {"length": x["tokens"].shape[1], "query_mask": x["input_mask"]},
-    )
-
-
-def _image_example(spec: specs.ImageClassifier, batch_size: int):
-    return {"image": jax.ShapeDtypeStruct((batch_size, *spec.image_shape), jnp.float32)}
-
-
-def _text_example(spec: specs.MaskedLM, batch_size: int):
-    shape = (batch_size, spec.max_length)
-    return {
-        "tokens": jax.ShapeDtypeStruct(shape, jnp.int32),
-        "input_mask": jax.ShapeDtypeStruct(shape, jnp.bool_),
-    }
-
-
-def _check_image(spec: specs.ImageClassifier, inputs: Inputs) -> None:
-    shape = inputs["image"].shape
-    if len(shape) != 4 or shape[1:] != spec.image_shape:
-        raise ValueError(
-            f"images must be [batch, {', '.join(map(str, spec.image_shape))}], got {shape}"
-        )
-
-
-def _check_text(spec: specs.MaskedLM, inputs: Inputs) -> None:
-    tokens, mask = inputs["tokens"], inputs["input_mask"]
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(
-            f"tokens must be integers [batch, length], got {tokens.dtype} {tokens.shape}"
-        )
-    if mask.shape != tokens.shape or mask.dtype != jnp.bool_:
-        raise ValueError(
-            f"input_mask must be bool {tokens.shape} (True = real), got {mask.dtype} {mask.shape}"
-        )
-    if tokens.shape[1] > spec.max_length:
-        raise ValueError(
-            f"a sequence of {tokens.shape[1]} tokens is longer than the model's {spec.max_length} "
-            "positions; cut it into windows, or build the model with a larger max_length"
-        )
-    if not isinstance(tokens, jax.core.Tracer):
-        tokenizer.check_ids(np.asarray(tokens), spec.vocabulary)
-
-
-class _Kind(NamedTuple):
-    parts: Callable[[Any], Parts]
-    example: Callable[[Any, int], dict[str, jax.ShapeDtypeStruct]]
-    check: Callable[[Any, Inputs], None]
-
-
-_KINDS = {
-    "image_classifier": _Kind(_image_parts, _image_example, _check_image),
-    "masked_lm": _Kind(_text_parts, _text_example, _check_text),
-}

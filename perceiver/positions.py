@@ -61,8 +61,8 @@ def fourier_features(
     """
     if positions.shape[-1] != len(max_resolution):
         raise ValueError(
-            f"positions {positions.shape} have {positions.shape[-1]} coordinates, but max_resolution "
-            f"{max_resolution} has {len(max_resolution)} entries: give one per coordinate"
+            f"positions {positions.shape} have {positions.shape[-1]} coordinates, but "
+            f"max_resolution {max_resolution} has {len(max_resolution)}: give one for each"
         )
     return _interleave(
         [

@@ -49,6 +49,7 @@ class Backbone:
         for field in dataclasses.fields(self):  # JSON and ml_collections give lists
             if isinstance(getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            self._check_type(field)
         for name in ("latents", "latent_channels", "layers", "blocks", "cross_heads", "self_heads"):
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("dropout_rate", "attention_dropout_rate"):
@@ -78,6 +79,15 @@ class Backbone:
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
             raise ValueError(f"{self.kind}: {name}={getattr(self, name)!r} {rule}")
+
+    def _check_type(self, field: dataclasses.Field) -> None:
+        value = getattr(self, field.name)
+        kinds = {int: int, float: int | float, str: str, bool: bool}
+        kind = kinds.get(field.type, tuple)
+        fits = isinstance(value, kind) and (field.type is bool or not isinstance(value, bool))
+        self._require(fits, field.name, f"must be of type {getattr(kind, '__name__', 'float')}")
+        if field.type is int:
+            self._require(value >= 0, field.name, "must not be negative")
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         self._require(
@@ -111,6 +121,8 @@ class ImageClassifier(Backbone):
             len(shape) == 3 and min(shape) > 0, "image_shape", "must be (height, width, channels)"
         )
         self._require(self.classes > 1, "classes", "must be at least 2")
+        for name in ("stem_channels", "position_channels", "query_channels", "query_heads"):
+            self._require(getattr(self, name) > 0, name, "must be positive")
         self._choice("stem", STEMS)
         self._choice("positions", POSITIONS)
         self._choice("head", ("query", "mean"))
@@ -134,7 +146,7 @@ class MaskedLM(Backbone):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("vocabulary", "max_length", "embedding_channels"):
+        for name in ("vocabulary", "max_length", "embedding_channels", "query_heads"):
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("query_qk_channels", "embedding_channels"):
             self._require(
@@ -151,6 +163,8 @@ def parse(spec: Mapping[str, Any] | Backbone) -> Backbone:
     """Returns the checked spec of a flat dict; errors name the field, its value and the remedy."""
     if isinstance(spec, Backbone):
         return spec
+    if isinstance(spec, str):
+        raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")
     fields = dict(spec)
     kind = fields.pop("kind", None)
     if kind not in KINDS:

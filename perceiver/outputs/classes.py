@@ -18,16 +18,15 @@ class MeanClassifier(hk.Module):
     classes: int
     name: str | None = None
 
-    def __call__(
-        self, latents: jax.Array, *, is_training: bool = False
-    ) -> jax.Array:  # [B, N, D] -> [B, K]
+    def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
+        """[B, N, D] -> [B, K]."""
         del is_training
         return Linear(channels=self.classes, w_init=jnp.zeros, name="logits")(latents.mean(axis=1))
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class QueryClassifier(hk.Module):
-    """One learned query reads the latents; a linear layer gives the logits (Perceiver IO, appendix A)."""
+    """One learned query reads the latents, then one linear layer (Perceiver IO, appendix A)."""
 
     classes: int
     channels: int  # E, of the query
@@ -36,9 +35,8 @@ class QueryClassifier(hk.Module):
     kernel: str = "reference"
     name: str | None = None
 
-    def __call__(
-        self, latents: jax.Array, *, is_training: bool = False
-    ) -> jax.Array:  # [B, N, D] -> [B, K]
+    def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
+        """[B, N, D] -> [B, K]."""
         query = LearnedTable(size=1, channels=self.channels, name="queries")().astype(latents.dtype)
         queries = jnp.broadcast_to(query[None], (latents.shape[0], *query.shape))  # [B, 1, E]
         decoder = Decoder(

@@ -44,7 +44,7 @@ def unflatten(flat: Mapping[str, np.ndarray]) -> Params:
     """{"module/name": x} -> {module: {name: x}}"""
     params: Params = {}
     for key, x in flat.items():
-        module, name = key.rsplit("/", 1)
+        module, _, name = key.rpartition("/")
         params.setdefault(module, {})[name] = x
     return params
 
@@ -99,6 +99,8 @@ def translate(source: Mapping[str, np.ndarray], target, rules: Sequence[Rule]) -
 
 
 def _assemble(slots: dict[int | None, np.ndarray]) -> np.ndarray:
+    if None in slots and len(slots) > 1:
+        raise ValueError("filled as a whole and layer by layer")
     if None in slots:
         return slots[None]
     if sorted(slots) != list(range(len(slots))):

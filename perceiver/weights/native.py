@@ -40,10 +40,11 @@ def save(
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = flatten(params) | {_STATE + key: x for key, x in flatten(state).items()}
-    arrays = {key: np.ascontiguousarray(np.asarray(x)) for key, x in arrays.items()}
+    arrays = {key: np.asarray(x, order="C") for key, x in arrays.items()}
     config = {"format": FORMAT, "model": model.spec.to_dict(), "usage": usage or {}}
+    text = json.dumps(config, indent=2, ensure_ascii=False)  # may fail, so before any file changes
     _write(folder / "model.safetensors", safetensors_numpy.save(arrays))
-    _write(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
+    _write(folder / "config.json", text.encode())
 
 
 def load(folder: str | os.PathLike) -> Saved:
@@ -61,12 +62,16 @@ def load(folder: str | os.PathLike) -> Saved:
                 "model.safetensors (a training run writes one into WORKDIR/model)"
             )
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         arrays = safetensors_numpy.load_file(folder / "model.safetensors")
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(f"{folder}: broken file: {error}; export the model again") from error
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{folder}/config.json has format {config.get('format')}, known: {FORMAT}")
+    if not isinstance(config, dict) or not {"format", "model", "usage"} <= config.keys():
+        raise ValueError(
+            f"{folder}/config.json is not an exported model's: it needs format, model and usage"
+        )
+    if config["format"] != FORMAT:
+        raise ValueError(f"{folder}/config.json has format {config['format']}, known: {FORMAT}")
     model = build(config["model"])
     params = unflatten({k: x for k, x in arrays.items() if not k.startswith(_STATE)})
     state = unflatten({k[len(_STATE) :]: x for k, x in arrays.items() if k.startswith(_STATE)})
@@ -93,6 +98,12 @@ def _check_fit(folder: pathlib.Path, model: Model, params: Params, state: Params
 
 def _write(path: pathlib.Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+        temporary = pathlib.Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,100 @@
+"""Every field that a config has, with its default and meaning. Task files only set values.
+
+    python -m train --config=configs/FILE.py:VARIANT --workdir=DIR --config.SECTION.FIELD=VALUE
+
+A variant may be followed by ",smoke": the same experiment shrunk to two steps on embedded data,
+which runs on a CPU in seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from perceiver import specs
+
+
+def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
+    """Returns the defaults of all fields for a task ("classification", "masked_lm").
+
+    Args:
+      task: a key of `train.tasks.TASKS`.
+      model: a spec, such as one of `perceiver.released.MODELS`; fields left out get their defaults.
+    """
+    c = ConfigDict()
+    c.task = task
+    c.seed = 0  # of parameters, data order, augmentation, masking and dropout
+    c.placement = "pmap"  # single, pmap (replicated parameters), sharded (FSDP)
+    c.init_from = ""  # folder of an exported model or finished run to take the weights from
+    c.model = ConfigDict(specs.parse(model).to_dict())  # fields: perceiver/specs.py
+
+    c.data = ConfigDict()
+    c.data.dataset = ""  # digits, stdlib_text, tfds:NAME
+    c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
+    c.data.train_split = ""  # TFDS split name; "": the builder's own
+    c.data.eval_split = ""
+    c.data.batch_size = 128  # over all devices and hosts
+    c.data.eval_batch_size = 128
+    c.data.workers = 0  # processes that prepare batches; 0: a thread
+    c.data.image_size = 224  # images: side in pixels
+    c.data.channels = 3  # images: 1 (grey) or 3
+    c.data.augment = "none"  # images: none, digits (shift, turn, zoom), inception (crop, flip)
+    c.data.seq_len = 2048  # text: bytes of a window
+    c.data.masking = "word"  # text: word (whole words between white space), byte
+    c.data.mask_rate = 0.15  # text: share of words (or bytes) that are hidden
+
+    c.train = ConfigDict()
+    c.train.steps = 1000
+    c.train.micro_batches = 1  # pieces of a batch per update, to save memory
+    c.train.log_every = 50  # steps
+    c.train.eval_every = 500
+    c.train.save_every = 500
+    c.train.keep = 3  # checkpoints
+
+    c.optim = ConfigDict()
+    c.optim.name = "lamb"  # lamb, adamw
+    c.optim.lr = 1e-3  # the highest of the schedule
+    c.optim.b1 = 0.9
+    c.optim.b2 = 0.999
+    c.optim.eps = 1e-6
+    c.optim.weight_decay = 0.01  # not on biases and norms
+    c.optim.clip_norm = 10.0  # global norm of the gradient; 0: off
+    c.optim.ema_decay = 0.0  # of the averaged parameters that evaluation uses; 0: off
+    c.optim.schedule = "constant_cosine"  # constant, constant_cosine, step_decay, warmup_cosine
+    c.optim.steps = c.train.get_ref("steps")  # length of the schedule
+    c.optim.warmup_steps = 0  # warmup_cosine
+    c.optim.constant_fraction = 0.5  # constant_cosine: share of the steps before the cosine
+    c.optim.decay_at = (84 / 120, 102 / 120, 114 / 120)  # step_decay: shares of the steps
+    c.optim.decay_factor = 0.1  # step_decay
+
+    c.loss = ConfigDict()
+    c.loss.label_smoothing = 0.0  # classification
+    return c.lock()
+
+
+def parse_arg(arg: str, variants: Sequence[str]) -> tuple[str, bool]:
+    """Splits "variant,smoke" into (variant, smoke); the first variant is the default.
+
+    Raises:
+      ValueError: a word that is neither a variant nor "smoke".
+    """
+    words = [word for word in arg.split(",") if word]
+    unknown = [word for word in words if word not in (*variants, "smoke")]
+    chosen = [word for word in words if word in variants]
+    if unknown or len(chosen) > 1:
+        raise ValueError(
+            f"unknown config variant {','.join(unknown or chosen)!r}; "
+            f"choose one of {', '.join(variants)}, and optionally 'smoke' after a comma"
+        )
+    return (chosen or [variants[0]])[0], "smoke" in words
+
+
+def shrink(c: ConfigDict, **model: Any) -> ConfigDict:
+    """Returns the smoke form: two steps, tiny latents; `model` gives more sizes to change."""
+    tiny = {"latents": 8, "latent_channels": 32, "layers": 2, "blocks": min(c.model.blocks, 2)}
+    heads = {"cross_heads": min(c.model.cross_heads, 2), "self_heads": 4}
+    c.model.update(tiny | heads | model)
+    c.data.update({"batch_size": 8, "eval_batch_size": 64, "workers": 0})
+    c.train.update({"steps": 2, "micro_batches": 1, "log_every": 1, "eval_every": 2, "save_every": 1})
+    c.optim.warmup_steps = min(c.optim.warmup_steps, 1)
+    return c

@@ -1,0 +1,107 @@
+"""Host-side data: sources, transforms and batches of numpy arrays.
+
+`load` gives the batches of a split, `info` the facts about a data set; both read the `data`
+section of a config by attribute. A batch is a dict of arrays with a leading axis B, the host's
+part of the global batch:
+
+  images       image f32 [B, H, W, C], label i32 [B], mask bool [B]
+  masked text  tokens i32 [B, M] (some hidden), targets i32 [B, M] (the original),
+               input_mask bool [B, M] (True: a real byte), target_mask bool [B, M] (True: counts
+               in the loss), mask bool [B]
+
+`mask` is False for the examples that fill up the last batch of an evaluation pass.
+
+A new data set is a module with `dataset(config, split, *, seed, train) -> Dataset` and
+`info(config) -> DatasetInfo`, and a line in `DATASETS`.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from data import digits, stdlib_text, tfds_images
+from data.batches import Batch, Batches
+from data.dataset import Dataset, DatasetInfo
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Batch",
+    "Batches",
+    "Dataset",
+    "DatasetInfo",
+    "info",
+    "load",
+    "stream",
+]
+
+SPLITS = ("train", "validation")
+
+# The part of config.data.dataset before a colon -> its module.
+DATASETS: dict[str, ModuleType] = {
+    "digits": digits,
+    "stdlib_text": stdlib_text,
+    "tfds": tfds_images,
+}
+
+
+def load(
+    config: Any,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    train: bool,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Batches:
+    """Returns the batches of a split.
+
+    Args:
+      config: the `data` section of a config.
+      split: "train" or "validation".
+      batch_size: global; each host gets its even part.
+      seed: of order, augmentation and masking. Equal seeds give equal batches, so that every
+        evaluation of a run sees the same masks.
+      train: True for an endless, shuffled, augmented stream; False for one pass in order.
+      host_index: of this process, 0 .. host_count - 1.
+      host_count: processes that share the global batch.
+
+    Raises:
+      ValueError: a bad name or setting, with the remedy.
+      FileNotFoundError: the data is not on this machine.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
+    return Batches(
+        _module(config.dataset).dataset(config, split, seed=seed, train=train),
+        batch_size=batch_size,
+        seed=seed,
+        train=train,
+        host_index=host_index,
+        host_count=host_count,
+        workers=config.workers,
+    )
+
+
+def info(config: Any) -> DatasetInfo:
+    """Returns the facts about the configured data set; errors as in `load`."""
+    return _module(config.dataset).info(config)
+
+
+def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
+    """Returns all bytes of a split of a text data set; errors as in `load`."""
+    module = _module(config.dataset)
+    if not hasattr(module, "stream"):
+        raise ValueError(f"data.dataset {config.dataset!r} is no text: choose stdlib_text")
+    return module.stream(split)
+
+
+def _module(name: str) -> ModuleType:
+    key, colon, rest = name.partition(":")
+    # Only the catalogue takes a name after the colon, and it needs one.
+    if key not in DATASETS or bool(rest) != (key == "tfds") or bool(colon) != bool(rest):
+        choices = ", ".join("tfds:NAME" if key == "tfds" else key for key in DATASETS)
+        raise ValueError(f"data.dataset {name!r} is unknown: choose one of {choices}")
+    return DATASETS[key]

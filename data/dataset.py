@@ -1,0 +1,48 @@
+"""What a data set is to this package: a random-access source, its transforms, its facts."""
+
+import dataclasses
+from typing import Any, Protocol
+
+Example = dict[str, Any]
+
+
+class Source(Protocol):
+    """Random access to raw examples; picklable, so that worker processes can hold a copy."""
+
+    def __len__(self) -> int:
+        """Returns the number of examples of one epoch."""
+
+    def example(self, index: int, epoch: int) -> Example:
+        """Returns raw example `index`; a source may vary with the epoch (text windows do)."""
+
+
+class Transform(Protocol):
+    """A small frozen dataclass; all its randomness comes from the generator that it is given."""
+
+    def __call__(self, example: Example, rng: Any) -> Example:
+        """Returns a new example; the one passed in is left as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One split, ready to be batched."""
+
+    source: Source
+    transforms: tuple[Transform, ...]
+    # Threads that build batches ahead. Decoding pictures releases Python's lock and gains from
+    # many; data in memory does not, and one thread already overlaps with the device.
+    threads: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """Facts that tasks, reports and exported models need without reading an example."""
+
+    name: str
+    examples: dict[str, int]  # "train" and "validation" -> examples of one epoch
+    labels: tuple[str, ...] | None = None  # class names by label; None without classes
+    image_shape: tuple[int, int, int] | None = None  # height, width, channels, as models get them
+    # Of pixels in [0, 1], per channel: the model's input is (x - 255 * mean) / (255 * std).
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_fraction: float = 1.0  # of the shorter side, which evaluation keeps

@@ -1,0 +1,159 @@
+"""`tfds:NAME`: any image-classification data set of the TensorFlow Datasets catalogue.
+
+Reads prepared array_record files by random access and without TensorFlow, which only preparing
+needs. Encoded pictures reach the transforms as bytes, so that they are decoded after the crop is
+known. Pictures of one fixed size (MNIST, CIFAR) are evaluated whole, photographs of varying size
+by the central 224 / 256 crop.
+"""
+
+import dataclasses
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import images
+from data.dataset import Dataset, DatasetInfo, Example
+from data.transforms import Cast, Keep
+
+_VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
+_MAX_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pictures:
+    """Random access to a TFDS data source whose pictures stay encoded."""
+
+    source: Any  # tfds.core.data_sources.BaseDataSource
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def example(self, index: int, epoch: int) -> Example:
+        """Returns {"image": bytes, "label": int}, the same in every epoch."""
+        record = self.source[index]
+        return {"image": record["image"], "label": record["label"]}
+
+
+def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
+    """Returns a split; see `split_name` for its name in the catalogue."""
+    # TFDS is imported where it is used: a run on embedded data needs none of it.
+    import tensorflow_datasets as tfds
+
+    builder = open_builder(config)
+    source = builder.as_data_source(
+        split=split_name(builder, split, config), decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    size, channels = config.image_size, config.channels
+    evaluation = (images.CentralCrop(size, channels, _crop_fraction(builder)),)
+    augmentation = images.augmentation(config.augment, size, channels)
+    geometry = augmentation if train and augmentation else evaluation
+    normalise = images.Normalise(*_statistics(channels))
+    finish = (normalise, Cast("label", np.int32), Keep(("image", "label")))
+    threads = min(os.cpu_count() or 1, _MAX_THREADS)
+    return Dataset(Pictures(source), (*geometry, *finish), threads)
+
+
+def info(config: Any) -> DatasetInfo:
+    """Returns the facts from the builder's metadata; no example is read."""
+    builder = open_builder(config)
+    mean, std = _statistics(config.channels)
+    return DatasetInfo(
+        name=config.dataset,
+        examples={
+            split: builder.info.splits[split_name(builder, split, config)].num_examples
+            for split in ("train", "validation")
+        },
+        labels=tuple(builder.info.features["label"].names),
+        image_shape=(config.image_size, config.image_size, config.channels),
+        mean=mean,
+        std=std,
+        crop_fraction=_crop_fraction(builder),
+    )
+
+
+def open_builder(config: Any) -> Any:
+    """Returns the TFDS builder of prepared files, checked to hold what this module reads.
+
+    Raises:
+      ValueError: unknown name, files in another format, or no image and label features.
+      FileNotFoundError: the data set is not prepared in `config.data_dir`.
+    """
+    import tensorflow_datasets as tfds
+
+    name = config.dataset.partition(":")[2]
+    folder = Path(config.data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    prepare = f"`tfds build {name} --file_format=array_record --data_dir={folder}`"
+    try:
+        # From its files alone: a builder's own code may want TensorFlow.
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    except tfds.core.DatasetNotFoundError:
+        _check_known(name, tfds.list_builders(with_community_datasets=False))
+        raise FileNotFoundError(
+            f"data set {name!r} is not prepared under {folder}: run {prepare} (needs the "
+            "`prepare` extra, for TensorFlow), or point data.data_dir at the prepared files"
+        ) from None
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"{name!r} under {folder} has files of format {builder.info.file_format.value!r}, "
+            f"which give no random access: run {prepare} with another data_dir"
+        )
+    _check_features(name, builder.info.features)
+    return builder
+
+
+def split_name(builder: Any, split: str, config: Any) -> str:
+    """Returns the catalogue's name of "train" or "validation".
+
+    `config.train_split` and `config.eval_split` win, and may be slices such as "train[90%:]".
+    When empty: "train", and the first of validation, valid, val, dev, test that exists.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    existing = list(builder.info.splits)
+    field = "train_split" if split == "train" else "eval_split"
+    automatic = ("train",) if split == "train" else _VALIDATION_NAMES
+    given = getattr(config, field)
+    names = [given] if given else automatic
+    for name in names:
+        if name.partition("[")[0] in existing:
+            return name
+    raise ValueError(
+        f"{config.dataset} has no split {' or '.join(names)}, only {existing}: "
+        f'set data.{field}, for example to "{existing[0]}[90%:]"'
+    )
+
+
+def _check_known(name: str, known: list[str]) -> None:
+    plain = name.partition("/")[0].partition(":")[0]
+    if plain not in known:
+        close = difflib.get_close_matches(plain, known)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see `tfds.list_builders()`"
+        raise ValueError(f"data.dataset: TFDS knows no data set {name!r}; {hint}")
+
+
+def _check_features(name: str, features: Any) -> None:
+    import tensorflow_datasets as tfds
+
+    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    for key, kind in wanted.items():
+        if key not in features or not isinstance(features[key], kind):
+            raise ValueError(
+                f"{name!r} has no {kind.__name__} feature {key!r}, only {dict(features.items())}: "
+                "it is no image-classification data set"
+            )
+
+
+def _crop_fraction(builder: Any) -> float:
+    fixed_size = None not in builder.info.features["image"].shape
+    return 1.0 if fixed_size else 224 / 256
+
+
+def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation: ImageNet's for colour, plain [-1, 1] for grey."""
+    if channels == 3:
+        return images.IMAGENET_MEAN, images.IMAGENET_STD
+    return (0.5,), (0.5,)

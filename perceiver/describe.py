@@ -1,0 +1,255 @@
+"""`python -m perceiver.describe NAME|FOLDER`: what a model consists of and what it costs."""
+
+import argparse
+import difflib
+import itertools
+import json
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from perceiver import specs
+from perceiver.released import MODELS
+from perceiver.summary import summarize
+
+WIDTH = 100  # columns of the report
+
+_NAMES = "\n  ".join(textwrap.wrap(", ".join(MODELS), 88, break_on_hyphens=False))
+_DESCRIPTION = """\
+Print what a model consists of (inputs, byte array, latents, parameters) and what it costs
+(forward FLOPs, memory). No array is made and no weights are read."""
+_EPILOG = f"""\
+names:
+  {_NAMES}
+
+examples:
+  python -m perceiver.describe imagenet-fourier
+  python -m perceiver.describe masked-lm-bytes --batch 64 --compile
+  python -m perceiver.describe perceiver-imagenet --depth 9       # every module by itself
+  python -m perceiver.describe runs/digits                        # a training run
+  python -m perceiver.describe runs/digits/model --json           # an exported model
+"""
+
+
+def load_spec(target: str) -> tuple[str, specs.Backbone]:
+    """Returns (heading, spec) of a released model's name, or of a folder with a config.json.
+
+    Raises:
+      ValueError: an unknown name, or a config.json that describes no model.
+      FileNotFoundError: a folder without config.json.
+    """
+    if target in MODELS:
+        return target, specs.parse(MODELS[target])
+    folder = pathlib.Path(target)
+    if not folder.is_dir():
+        near = difflib.get_close_matches(target, MODELS, n=3)
+        raise ValueError(
+            f"{target!r} is neither a model nor a folder"
+            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            + f"\nmodels:\n  {_NAMES}"
+            + "\nfolders:\n  a training run's WORKDIR, or an exported model such as WORKDIR/model"
+        )
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is missing; give a training run's WORKDIR, or an exported model such as "
+            "WORKDIR/model"
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}; export the model again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise ValueError(f'{file} describes no model: it has no object "model" at its top level')
+    try:
+        return str(folder), specs.parse(config["model"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{file}, "model": {error}') from error
+
+
+def render(heading: str, summary: dict[str, Any]) -> str:
+    """Returns the report of a summary, at most `WIDTH` columns wide."""
+    sections = (_overview, _parameters, _flops, _memory)
+    title = f"{heading}  ({summary['spec']['kind']})"
+    return "\n\n".join([title, *("\n".join(section(summary)) for section in sections)])
+
+
+def _overview(summary: dict[str, Any]) -> Iterable[str]:
+    spec, array, latents = summary["spec"], summary["byte_array"], summary["latents"]
+    for name, x in summary["inputs"].items():
+        yield _field("input", f"{name} {_array(x)}")
+    yield _field("byte array", f"[M, C] = [{array['size']}, {array['channels']}]")
+    for segment in array["segments"]:
+        yield _field("", _segment(segment))
+    yield _field("latents", f"[N, D] = [{latents['size']}, {latents['channels']}]")
+    yield _field("stages", _stages(spec, len(summary["stages"])))
+    if len(summary["stages"]) > 1:
+        yield _field(
+            "sharing", f"cross-attends use weights {', '.join(map(str, spec['encoders']))}"
+        )
+        yield _field("", f"processors    use weights {', '.join(map(str, spec['processors']))}")
+    yield _field("output", _array(summary["outputs"]))
+    yield _field(
+        "compute", f"{spec['dtype']}, attention kernel {spec['kernel']}, remat {spec['remat']}"
+    )
+
+
+def _parameters(summary: dict[str, Any]) -> Iterable[str]:
+    modules, total = summary["parameters"]["modules"], summary["parameters"]["total"]
+    width = max(len(module["path"]) for module in modules)
+    yield f"PARAMETERS  {total:,}"
+    notes = {}
+    for module in modules:
+        path = module["path"]
+        first = re.sub(r"_\d+/", "/", path, count=1)
+        notes[path] = note = _note(module)
+        if path != first and note == notes.get(first):
+            note = f"as {first}"
+        start = f"  {path:<{width}}  {module['parameters']:>11,}  "
+        glued = re.sub(r" (?=\d+x|\()", "~", note)  # keeps a name and its shape on one line
+        for line in textwrap.wrap(glued, WIDTH - len(start)) or [""]:
+            yield (start + line.replace("~", " ")).rstrip()
+            start = " " * len(start)
+    if summary["parameters"]["state"]:
+        yield f"  {'state (averages, not trained)':<{width}}  {summary['parameters']['state']:>11,}"
+
+
+def _flops(summary: dict[str, Any]) -> Iterable[str]:
+    rows = summary["flops"]["rows"]
+    whole = sum(row["flops"] for row in rows)
+    scale, unit = (1e9, "GFLOP") if whole >= 1e10 else (1e6, "MFLOP")
+
+    def number(count: int) -> str:
+        return f"{count / scale:>10,.3f}"
+
+    title = f"FORWARD PASS  {number(summary['flops']['per_example']).strip()} {unit} an example"
+    once = sum(row["flops"] for row in rows if row["shared"])
+    yield title + (f", and {number(once).strip()} once a batch" if once else "")
+    yield f"  {'':<34}{'each':>10}  {'times':>5}  {unit:>10}  {'share':>6}"
+    for part, group in itertools.groupby(rows, key=lambda row: row["part"]):
+        group = list(group)
+        cost = sum(row["flops"] for row in group)
+        yield f"  {part:<34}{'':>17}  {number(cost)}  {cost / whole:>6.1%}"
+        for row in group:
+            name = row["operation"] + (" (once a batch)" if row["shared"] else "")
+            yield f"    {name:<32}{number(row['once'])}  {row['times']:>5}  {number(row['flops'])}"
+    if summary["batch_size"] > 1:
+        batch = f"a batch of {summary['batch_size']}"
+        yield f"  {batch:<34}{'':>17}  {number(summary['flops']['batch'])}"
+
+
+def _memory(summary: dict[str, Any]) -> Iterable[str]:
+    memory, batch = summary["memory"], summary["batch_size"]
+    training = memory["parameters"] + memory["gradients"] + memory["optimizer_state"]
+    rows = [
+        ("parameters, float32", memory["parameters"]),
+        ("gradients", memory["gradients"]),
+        ("LAMB or Adam state, two moments", memory["optimizer_state"]),
+        ("all of these, while training", training),
+    ]
+    for name, key in (
+        ("byte array", "byte_array"),
+        ("logits of one dense cross-attend", "cross_attention_logits"),
+    ):
+        rows.append((f"{name}, an example", memory[f"{key}_per_example"]))
+        if batch > 1:
+            rows.append((f"{name}, batch of {batch}", memory[f"{key}_batch"]))
+    if summary["compiled"]:
+        where = f"compiled forward pass ({summary['compiled']['platform']}), batch of {batch}"
+        for name in ("argument", "output", "temp"):
+            rows.append((f"{where}: {name}", summary["compiled"][f"{name}_bytes"]))
+    width = max(len(name) for name, _ in rows)
+    yield "MEMORY"
+    yield from (f"  {name:<{width}}  {size / 2**20:>11,.1f} MiB" for name, size in rows)
+
+
+def _field(name: str, value: str) -> str:
+    return f"  {name:<12}{value}"
+
+
+def _array(x: dict[str, Any]) -> str:
+    return f"{x['dtype']} {x['shape']}"
+
+
+def _segment(segment: dict[str, Any]) -> str:
+    grid = " x ".join(map(str, segment["dims"]))
+    text = f"{segment['name']}: {grid} elements of {segment['content_channels']} content"
+    if segment["positions"]:
+        text += f" + {segment['position_channels']} position channels ({segment['positions']})"
+    else:
+        text += " channels"
+    return text + (", masked" if segment["masked"] else "")
+
+
+def _stages(spec: dict[str, Any], stages: int) -> str:
+    layers, heads = f"{spec['layers']} self-attends", _heads(spec["self_heads"])
+    if spec["blocks"] > 1:
+        layers = f"{spec['blocks']} x {layers}"
+        heads += ", blocks share weights"
+    return f"{stages} x [cross-attend ({_heads(spec['cross_heads'])}), {layers} ({heads})]"
+
+
+def _heads(heads: int) -> str:
+    return f"{heads} head" + "s" * (heads > 1)
+
+
+def _note(module: dict[str, Any]) -> str:
+    """What is inside: the depth of a stack, and the matrices (of one layer) by their parents."""
+    parents = {}
+    for path, shape in module["matrices"].items():
+        *rest, name = path.split("/")[:-1] or [""]  # without the leaf's own name
+        matrix = f"{name} {'x'.join(map(str, shape))}".strip()
+        parents.setdefault(rest[-1] if rest else "", []).append(matrix)
+    parts = [f"{name} ({', '.join(matrices)})" for name, matrices in parents.items()]
+    note = ", ".join(parts if len(parents) > 1 else itertools.chain(*parents.values()))
+    return f"{module['layers']} layers: {note}".rstrip(": ") if module["layers"] else note
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perceiver.describe",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "target", metavar="NAME|FOLDER", help="a model's name, or a folder with its config.json"
+    )
+    for flag, default, text in (
+        ("batch", 1, "examples in a batch, for memory and outputs (default: 1)"),
+        ("depth", 3, "words of a module's path after which parameters are summed (default: 3)"),
+    ):
+        parser.add_argument(
+            f"--{flag}", type=_positive, default=default, metavar=flag[0].upper(), help=text
+        )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="also compile the forward pass and show the memory that XLA plans (up to minutes)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    try:
+        heading, spec = load_spec(args.target)
+        summary = summarize(
+            spec, batch_size=args.batch, depth=args.depth, compile_forward=args.compile
+        )
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    if args.json:
+        print(json.dumps({"name": heading, **summary}, indent=2))
+    else:
+        print(render(heading, summary))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

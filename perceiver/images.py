@@ -1,0 +1,71 @@
+"""Pictures -> model inputs, the same way in training, evaluation and use.
+
+All resizing is Pillow's antialiased bicubic, straight out of the crop's box, so that nothing is
+resized twice.
+"""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+_MODES = {1: "L", 3: "RGB"}
+
+
+def to_pil(image: bytes | np.ndarray | str | os.PathLike, channels: int) -> Image.Image:
+    """Returns a picture as a Pillow image of 1 (grey) or 3 channels.
+
+    Encoded pictures stay undecoded until pixels are needed when their mode already fits.
+
+    Args:
+      image: encoded bytes, uint8 pixels [H, W, C'], or a file.
+      channels: 1 or 3.
+
+    Raises:
+      ValueError: other channels, or something that is no picture.
+      FileNotFoundError: no such file.
+    """
+    if channels not in _MODES:
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    if isinstance(image, np.ndarray):
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    else:
+        what = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
+        try:
+            picture = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no image file {what}") from error
+        except OSError as error:
+            raise ValueError(f"cannot decode a picture from {what}: {error}") from error
+    return picture if picture.mode == _MODES[channels] else picture.convert(_MODES[channels])
+
+
+def to_array(picture: Image.Image) -> np.ndarray:  # [H, W, C] uint8
+    """Returns a Pillow image as an array that always has a channel axis."""
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, ...]) -> np.ndarray:
+    """Returns the box (left, top, right, bottom) at (height, width): uint8 [H, W, C]."""
+    height, width = size
+    return to_array(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def central_box(picture: Image.Image, fraction: float) -> tuple[int, int, int, int]:
+    """Returns the central square whose side is a fraction of the shorter side.
+
+    With 224 / 256 this is the crop of the Perceivers' released evaluation.
+    """
+    width, height = picture.size
+    side = max(1, int(fraction * min(width, height)))
+    # The odd pixel goes to the left and the top, as in the released code.
+    left, top = (width - side + 1) // 2, (height - side + 1) // 2
+    return left, top, left + side, top + side
+
+
+def normalise(pixels: np.ndarray, mean, std) -> np.ndarray:  # [..., C] uint8 -> f32
+    """Returns (x - 255 mean) / (255 std) per channel."""
+    scale, offset = np.multiply(std, 255), np.multiply(mean, 255)
+    return (pixels - offset.astype(np.float32)) / scale.astype(np.float32)

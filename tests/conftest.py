@@ -1,0 +1,61 @@
+"""One environment for every test: eight virtual devices, strict numerics, no display.
+
+The settings are environment variables, set before JAX or Matplotlib is imported, so that the
+programs which tests start as child processes run under the same rules.
+"""
+
+import os
+import sys
+
+if "jax" in sys.modules:
+    raise RuntimeError(
+        "jax was imported before tests/conftest.py could configure it; "
+        "find the pytest plugin that imports it and disable it with `-p no:NAME`"
+    )
+
+_DEVICES = "--xla_force_host_platform_device_count"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# [N] + [B, N] must be written with an explicit axis: silent broadcasting hides swapped axes.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+# Compilation makes the first example of a property slow, so no deadline. The examples are the
+# same on every run: a failure belongs to the change at hand. `--hypothesis-profile=explore`
+# draws new ones, and more of them.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests that need what this machine or this run does not have."""
+    missing = {
+        "gpu": (jax.default_backend() != "gpu", "needs a GPU; set JAX_PLATFORMS=cuda"),
+        "network": (
+            os.environ.get("PERCEIVER_NETWORK") != "1",
+            "needs the network; set PERCEIVER_NETWORK=1",
+        ),
+    }
+    for item in items:
+        for marker, (is_missing, reason) in missing.items():
+            if is_missing and marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Numpy's generator for drawing test data, the same for every test."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """JAX's random key for initialising and applying models, the same for every test."""
+    return jax.random.key(0)

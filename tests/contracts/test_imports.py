@@ -1,0 +1,338 @@
+"""The direction of imports, read from the source without importing anything.
+
+    perceiver <- data <- train        configs -> perceiver.released
+
+Within `perceiver` and `train` a module imports from its own layer or the layers before it. Imports
+inside functions count too: one that only works when postponed is a cycle in disguise.
+"""
+
+import ast
+import dataclasses
+import graphlib
+import pathlib
+import re
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# package -> the project's packages that it may import besides itself
+PACKAGES = {
+    "perceiver": set(),
+    "data": {"perceiver"},
+    "train": {"perceiver", "data"},
+    "configs": {"perceiver"},
+}
+
+# package -> what else it may import; all of it is in the requirements of setup.py
+THIRD_PARTY = {
+    "perceiver": {"PIL", "haiku", "jax", "jaxlib", "numpy", "safetensors"},
+    # No jax: worker processes import these modules, and must not claim the accelerator.
+    "data": {
+        "PIL",
+        "absl",
+        "array_record",
+        "grain",
+        "ml_collections",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "tensorflow",
+        "tensorflow_datasets",
+    },
+    "train": {
+        "PIL",
+        "absl",
+        "haiku",
+        "jax",
+        "matplotlib",
+        "ml_collections",
+        "numpy",
+        "optax",
+        "orbax",
+        "tensorboardX",
+    },
+    "configs": {"ml_collections"},
+}
+
+# import name -> distribution, where they differ by more than punctuation
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "haiku": "dm-haiku",
+    "orbax": "orbax-checkpoint",
+    "sklearn": "scikit-learn",
+}
+
+# Each tuple is one layer, lowest first; a name stands for a file or a folder.
+LAYERS = {
+    "perceiver": [
+        ("layers", "positions", "released", "tokenizer"),
+        ("attention", "byte_array", "residual"),
+        ("blocks",),
+        ("encoder", "processor", "decoder"),
+        ("inputs", "outputs"),
+        ("model",),
+        ("specs",),
+        ("builders", "flops", "models"),
+        ("summary", "weights"),
+        ("__init__",),
+        ("describe", "predict"),
+    ],
+    "train": [
+        (
+            "__init__",
+            "curves",
+            "integrity",
+            "journal",
+            "losses",
+            "metrics",
+            "optim",
+            "pictures",
+            "placement",
+            "report",
+            "schedules",
+            "sharding",
+            "workdir",
+        ),
+        ("step",),
+        ("tasks", "window"),
+        ("experiment",),
+        ("checkpoint", "evaluate", "export"),
+        ("loop",),
+        ("__main__",),
+    ],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One name that one statement imports."""
+
+    module: str  # the importing module: "perceiver.encoder"
+    target: str  # what it imports: "perceiver.blocks" or "jax.numpy"
+    line: int
+    postponed: bool  # within a function, so not run when the module is loaded
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.target}"
+
+
+def find_modules(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Every module of the four packages: dotted name -> file."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def read_imports(module: str, path: pathlib.Path, modules: set[str]) -> list[Import]:
+    """All imports of one file; `from a import b` is of `a.b` if that is a module, else of `a`."""
+    found = []
+
+    def visit(node: ast.AST, postponed: bool) -> None:
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(f"{path}:{node.lineno}: relative import; write the full name")
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            targets = sorted(names & modules) + ([node.module] if names - modules else [])
+        else:
+            targets = []
+        found.extend(Import(module, target, node.lineno, postponed) for target in targets)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, postponed or inside)
+
+    visit(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)), postponed=False)
+    return found
+
+
+def all_imports(root: pathlib.Path) -> list[Import]:
+    modules = find_modules(root)
+    names = set(modules)
+    return [x for name, path in modules.items() for x in read_imports(name, path, names)]
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def wrong_packages(imports: list[Import]) -> list[str]:
+    """Imports against the direction between the packages, or of what a package does not require."""
+    wrong = []
+    for x in imports:
+        package, target = x.module.split(".")[0], x.target.split(".")[0]
+        if target == package or target in sys.stdlib_module_names:
+            continue
+        if target in PACKAGES or target == "tests":
+            allowed = PACKAGES[package]
+        else:
+            allowed = THIRD_PARTY[package]
+        if target not in allowed:
+            wrong.append(f"{x}; {package} may import {sorted(allowed)}")
+    return wrong
+
+
+def special_cases(imports: list[Import]) -> list[str]:
+    """Imports that the package tables allow and a narrower rule forbids."""
+    wrong = []
+    for x in imports:
+        package, target = x.module.split(".")[0], x.target.split(".")[0]
+        if target == "tensorflow" and not x.postponed:
+            wrong.append(f"{x} when it is loaded; only preparing data needs it, inside a function")
+        if (package, target) == ("perceiver", "PIL") and x.module != "perceiver.predict":
+            wrong.append(f"{x}; files are opened by perceiver.predict only")
+        if (package, target) == ("configs", "perceiver") and x.target != "perceiver.released":
+            wrong.append(f"{x}; configurations know perceiver.released only")
+        if x.module == "perceiver.released":
+            wrong.append(f"{x}; perceiver.released is plain data and imports nothing")
+        sides = {".".join(name.split(".")[:2]) for name in (x.module, x.target)}
+        if sides == {"perceiver.inputs", "perceiver.outputs"}:
+            wrong.append(f"{x}; inputs and outputs do not know each other")
+    return wrong
+
+
+def rank(module: str) -> int:
+    """The number of a module's layer within its package; raises for a module that has none."""
+    package, name = (*module.split("."), "__init__")[:2]
+    for number, layer in enumerate(LAYERS[package]):
+        if name in layer:
+            return number
+    raise ValueError(f"{module} has no layer; put {name!r} into LAYERS[{package!r}]")
+
+
+def wrong_layers(imports: list[Import]) -> list[str]:
+    """Imports from a later layer of the same package."""
+    wrong = []
+    for x in imports:
+        package = x.module.split(".")[0]
+        if package in LAYERS and is_within(x.target, package) and rank(x.target) > rank(x.module):
+            wrong.append(f"{x}, which is in a later layer")
+    return wrong
+
+
+def find_cycle(imports: list[Import], modules: set[str]) -> list[str]:
+    """One cycle among the modules as a list of names, empty if there is none."""
+    graph = {module: set() for module in modules}
+    for x in imports:
+        if x.target in modules:
+            graph[x.module].add(x.target)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_packages_import_in_one_direction():
+    assert wrong_packages(all_imports(ROOT)) == []
+
+
+def test_special_cases_hold():
+    assert special_cases(all_imports(ROOT)) == []
+
+
+def test_setup_requires_what_may_be_imported():
+    source = (ROOT / "setup.py").read_text(encoding="utf-8")
+    required = set(re.findall(r'"([\w.-]+)(?:\[\w+\])?>=', source))
+    allowed = {DISTRIBUTIONS.get(name, name) for names in THIRD_PARTY.values() for name in names}
+    assert {name.replace("_", "-") for name in allowed} - required == set()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_module_has_a_layer(package):
+    for module in find_modules(ROOT):
+        if is_within(module, package):
+            assert rank(module) >= 0
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers_hold(package):
+    assert wrong_layers([x for x in all_imports(ROOT) if is_within(x.module, package)]) == []
+
+
+def test_no_cycles():
+    assert find_cycle(all_imports(ROOT), set(find_modules(ROOT))) == []
+
+
+# The checks themselves, on small trees that break one rule each.
+
+
+def write_tree(root: pathlib.Path, **files: str) -> pathlib.Path:
+    """Writes `package__module="source"` files under `root`."""
+    for name, source in files.items():
+        path = root.joinpath(*name.split("__")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("check", "module", "source"),
+    [
+        (wrong_packages, "perceiver__encoder", "import data"),
+        (wrong_packages, "perceiver__encoder", "def f():\n    from train import step"),
+        (wrong_packages, "perceiver__encoder", "import optax"),
+        (wrong_packages, "data__text", "import jax.numpy as jnp"),
+        (wrong_packages, "data__text", "from train.losses import xent"),
+        (wrong_packages, "train__loop", "from configs import digits"),
+        (wrong_packages, "train__loop", "if TYPE_CHECKING:\n    import tests.helper"),
+        (wrong_packages, "configs__digits", "import numpy"),
+        (special_cases, "data__prepare", "try:\n    import tensorflow as tf\nexcept E:\n    pass"),
+        (special_cases, "perceiver__encoder", "from PIL import Image"),
+        (special_cases, "configs__digits", "from perceiver import models"),
+        (special_cases, "configs__digits", "from perceiver import released, models"),
+        (special_cases, "perceiver__released", "import math"),
+        (special_cases, "perceiver__inputs__text", "from perceiver.outputs.text import queries"),
+        (wrong_layers, "perceiver__blocks", "from perceiver import encoder"),
+        (wrong_layers, "perceiver__encoder", "import perceiver"),
+        (wrong_layers, "train__step", "from train.tasks import classification"),
+    ],
+)
+def test_a_broken_rule_is_found(tmp_path, check, module, source):
+    known = {"perceiver__models": "", "perceiver__released": "", "perceiver__encoder": ""}
+    root = write_tree(tmp_path, **(known | {module: source}))
+    assert len(check(all_imports(root))) == 1
+
+
+def test_allowed_imports_are_not_reported(tmp_path):
+    root = write_tree(
+        tmp_path,
+        perceiver__released="",
+        perceiver__blocks="import jax.numpy as jnp",
+        perceiver__encoder="import dataclasses\nfrom perceiver.blocks import SelfAttend",
+        perceiver__predict="from PIL import Image",
+        configs__common="from ml_collections import ConfigDict",
+        configs__digits="from configs import common\nfrom perceiver import released",
+        data__prepare="def f():\n    import tensorflow as tf",
+        train__loop="import data\nfrom train import step",
+    )
+    imports = all_imports(root)
+    assert wrong_packages(imports) + special_cases(imports) + wrong_layers(imports) == []
+
+
+def test_a_cycle_is_found_even_through_a_function(tmp_path):
+    root = write_tree(
+        tmp_path,
+        train__a="from train import b",
+        train__b="from train.c import x",
+        train__c="def f():\n    from train.a import y",
+    )
+    cycle = find_cycle(all_imports(root), set(find_modules(root)))
+    assert set(cycle) == {"train.a", "train.b", "train.c"}
+
+
+def test_an_unknown_module_is_refused():
+    with pytest.raises(ValueError, match=r"perceiver\.helpers has no layer"):
+        rank("perceiver.helpers")
+
+
+def test_a_relative_import_is_refused(tmp_path):
+    root = write_tree(tmp_path, train__a="from . import b")
+    with pytest.raises(ValueError, match="relative import"):
+        all_imports(root)

@@ -1,0 +1,24 @@
+"""Fixtures of the data tests: a `data` section with every field that the package reads."""
+
+import ml_collections
+import pytest
+
+_FIELDS = {
+    "dataset": "digits",
+    "data_dir": "",
+    "workers": 0,
+    "image_size": 8,
+    "channels": 1,
+    "augment": "none",
+    "seq_len": 31,
+    "masking": "word",
+    "mask_rate": 0.15,
+    "train_split": "",
+    "eval_split": "",
+}
+
+
+@pytest.fixture
+def make_config():
+    """Returns a function: fields to change -> config section."""
+    return lambda **fields: ml_collections.ConfigDict(_FIELDS | fields)

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+import data
+from data import stdlib_text
+
+
+@pytest.mark.parametrize("name", ["", "digit", "tfds", "tfds:", "digits:", "digits:x", ":mnist"])
+def test_unknown_data_set(make_config, name):
+    message = f"data.dataset '{name}' is unknown: choose one of digits, stdlib_text, tfds:NAME"
+    with pytest.raises(ValueError, match=message):
+        data.load(make_config(dataset=name), "train", batch_size=2, seed=0, train=True)
+    with pytest.raises(ValueError, match=message):
+        data.info(make_config(dataset=name))
+
+
+def test_unknown_split(make_config):
+    with pytest.raises(ValueError, match="split 'test' is unknown: choose one of"):
+        data.load(make_config(), "test", batch_size=2, seed=0, train=False)
+
+
+def test_hosts_and_batch_size_are_checked_first(make_config):
+    with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 hosts: use 6 or 8"):
+        data.load(make_config(), "train", batch_size=7, seed=0, train=True, host_count=2)
+
+
+def test_import_is_light():
+    code = (
+        "import data, sys; print({'tensorflow', 'tensorflow_datasets', 'sklearn'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+def test_stream_is_for_text_alone(make_config):
+    config = make_config(dataset="stdlib_text")
+    assert data.stream(config, "validation") is stdlib_text.stream("validation")
+    with pytest.raises(ValueError, match=r"data\.dataset 'digits' is no text"):
+        data.stream(make_config(), "train")

@@ -1,0 +1,97 @@
+"""Everything that a config determines, made and checked before any time is spent."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+import data
+from train import optim, placement, schedules, step, tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of a run. `make` builds one."""
+
+    config: Any  # the resolved ml_collections config, locked
+    info: data.DatasetInfo
+    task: tasks.Task
+    placement: placement.Placement
+    optimizer: optax.GradientTransformation
+    schedule: Callable[[int], Any]  # step -> learning rate
+
+    def batches(self, split: str, *, train: bool, whole: bool = False) -> data.Batches:
+        """Returns this host's share of a split's batches, or with `whole` all of them."""
+        section = self.config.data
+        return data.load(
+            section,
+            split,
+            batch_size=section.batch_size if train else section.eval_batch_size,
+            seed=self.config.seed,
+            train=train,
+            host_index=0 if whole else jax.process_index(),
+            host_count=1 if whole else jax.process_count(),
+        )
+
+    def init_state(self) -> step.TrainState:
+        """Returns a fresh state; run it through `placement.init`."""
+        return step.init_state(
+            self.task,
+            self.optimizer,
+            self.config.seed,
+            self.task.model.example_inputs(1),
+            self.config.optim.ema_decay,
+        )
+
+    def abstract_state(self) -> step.TrainState:
+        """Returns shapes, dtypes and shardings of the state, to restore onto."""
+        return self.placement.abstract(self.init_state)
+
+    def train_step(self) -> Callable:
+        """Returns the compiled `(state, batch) -> (state, sums)`; the state is donated."""
+        make_step = functools.partial(
+            step.make_train_step,
+            self.task,
+            self.optimizer,
+            seed=self.config.seed,
+            micro_batches=self.config.train.micro_batches,
+            ema_decay=self.config.optim.ema_decay,
+        )
+        return self.placement.compile_train(make_step)
+
+    def eval_step(self) -> Callable:
+        """Returns the compiled `(state, batch) -> sums`."""
+        return self.placement.compile_eval(step.make_eval_step(self.task))
+
+
+def make(config: Any) -> Experiment:
+    """Builds the parts of a run.
+
+    Raises:
+      ValueError: a setting that cannot work, or two that do not fit together; names both and the
+        remedy.
+      FileNotFoundError: the data set is not on this machine.
+    """
+    if not 0 < config.train.steps:
+        raise ValueError(f"train.steps={config.train.steps} must be at least 1")
+    for field in ("log_every", "eval_every", "save_every", "keep"):
+        if getattr(config.train, field) < 1:
+            raise ValueError(f"train.{field}={getattr(config.train, field)} must be at least 1")
+    if not 0 <= config.optim.ema_decay < 1:
+        raise ValueError(f"optim.ema_decay={config.optim.ema_decay} must lie in [0, 1); 0 = off")
+    layout = placement.make(config.placement)
+    layout.check_batch(config.data.batch_size, config.train.micro_batches)
+    layout.check_batch(config.data.eval_batch_size)
+    optimizer = optim.make(config.optim)
+    info = data.info(config.data)
+    return Experiment(
+        config=config,
+        info=info,
+        task=tasks.make(config, info),
+        placement=layout,
+        optimizer=optimizer,
+        schedule=schedules.make(config.optim),
+    )

@@ -1,0 +1,222 @@
+"""What a run tells while it runs: a progress line, `metrics.jsonl` and TensorBoard events.
+
+On a terminal the progress line rewrites itself in place; anywhere else (a file, a notebook, a
+scheduler's log) each report is a line of its own. Only host 0 reports.
+"""
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from tensorboardX import SummaryWriter
+
+from train.journal import Journal
+
+
+class Report:
+    """The outlets of one run; a context manager that closes them.
+
+    Args:
+        workdir: The run's folder, made if missing.
+        total_steps: The steps of the whole run, for the progress line and the time left.
+        batch_size: Examples in a (global) step.
+        start_step: The step resumed at; earlier records beyond it are removed or hidden.
+        shown: Names of the metrics of the progress line, all if None.
+        active: False on every host but the first: nothing is written anywhere.
+        clock: Seconds, from any origin.
+        stream: Where the progress line goes; standard output if None.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        total_steps: int,
+        *,
+        batch_size: int,
+        start_step: int = 0,
+        shown: Sequence[str] | None = None,
+        active: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        stream: TextIO | None = None,
+    ):
+        self._total_steps, self._start_step = total_steps, start_step
+        self._shown, self._active, self._clock = shown, active, clock
+        self._console = _Console(sys.stdout if stream is None else stream)
+        self._speed = _Speed(total_steps, batch_size, clock)
+        if not active:
+            return
+        workdir = Path(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(workdir / "metrics.jsonl", start_step=start_step)
+        if self._journal.dropped:
+            lines = "1 line" if self._journal.dropped == 1 else f"{self._journal.dropped} lines"
+            self.say(
+                f"metrics.jsonl: removed {lines} of an earlier life of this run, "
+                f"written after step {start_step} or broken"
+            )
+        lives = len(list(workdir.glob("events.out.tfevents.*")))
+        self._events = SummaryWriter(
+            str(workdir),
+            purge_step=start_step + 1,
+            flush_secs=1,  # a killed run loses a second of events, and no line of the journal
+            filename_suffix=f".{lives}",  # a restart within a second must not overwrite the file
+        )
+
+    def write(self, step: int, scalars: Mapping[str, float], prefix: str = "") -> None:
+        """Reports the scalars of a step to all outlets.
+
+        Args:
+            step: Steps done so far.
+            scalars: Names to numbers. Those that are not finite are null in the journal and absent
+                from TensorBoard.
+            prefix: "" for training, which adds `steps_per_second` and `examples_per_second`; else
+                the name of a split, put before each name: "validation" gives "validation/loss".
+        """
+        if not self._active:
+            return
+        speeds = {} if prefix else self._speed.measure(step)
+        named = {f"{prefix}/{name}" if prefix else name: x for name, x in scalars.items()} | speeds
+        self._journal.append({"step": step} | named)
+        for name, value in named.items():
+            if math.isfinite(value):
+                self._events.add_scalar(name, float(value), step)
+
+        head = f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}"
+        if prefix:
+            self._console.say("  ".join([head, f"{prefix}:", *_words(scalars)]))
+        else:
+            names = scalars if self._shown is None else self._shown
+            words = _words({name: scalars[name] for name in names if name in scalars})
+            self._console.progress("  ".join([head, *words, *self._speed.words(step, speeds)]))
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays, above the progress line."""
+        if self._active:
+            self._console.say(text)
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Wraps the first step of this life, which compiles, and keeps it out of the speeds.
+
+        The step must be over when the block ends (`jax.block_until_ready`).
+        """
+        began = self._clock()
+        yield
+        self.say(f"compiled in {self._clock() - began:.1f} s")
+        self._speed.begin(self._start_step + 1)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Wraps what is not training, such as an evaluation; the speeds leave its time out.
+
+        Steps still under way on the device must be over before (`jax.block_until_ready`), or their
+        time is left out too.
+        """
+        with self._speed.paused():
+            yield
+
+    def close(self) -> None:
+        """Ends the progress line and closes the files."""
+        if self._active:
+            self._console.end()
+            self._journal.close()
+            self._events.close()
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+class _Speed:
+    """Steps a second since the last measurement, and the time left at the pace of this life."""
+
+    def __init__(self, total_steps: int, batch_size: int, clock: Callable[[], float]):
+        self._total_steps, self._batch_size, self._clock = total_steps, batch_size, clock
+        self._first: tuple[int, float] | None = None  # step and time after the compiling step
+        self._last: tuple[int, float] | None = None  # step and time of the last measurement
+        self._pause = 0.0  # seconds of it since then
+
+    def begin(self, step: int) -> None:
+        """Counts from here."""
+        self._first = self._last = (step, self._clock())
+        self._pause = 0.0
+
+    def measure(self, step: int) -> dict[str, float]:
+        """The speeds since the last measurement; none at the first, or when no step was made."""
+        if self._last is None:
+            self.begin(step)
+            return {}
+        steps, seconds = step - self._last[0], self._clock() - self._last[1] - self._pause
+        if steps <= 0 or seconds <= 0:
+            return {}
+        self._last, self._pause = (step, self._clock()), 0.0
+        speed = steps / seconds
+        return {"steps_per_second": speed, "examples_per_second": speed * self._batch_size}
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        began = self._clock()
+        yield
+        self._pause += self._clock() - began
+
+    def words(self, step: int, speeds: Mapping[str, float]) -> list[str]:
+        """The speeds and the time left for the progress line; the latter counts the pauses too."""
+        if not speeds:
+            return []
+        pace = (self._clock() - self._first[1]) / (step - self._first[0])  # seconds a step
+        return [
+            f"{speeds['steps_per_second']:.3g} steps/s",
+            f"{speeds['examples_per_second']:.4g} examples/s",
+            f"ETA {_duration(pace * (self._total_steps - step))}",
+        ]
+
+
+class _Console:
+    """A stream with lines that stay and, on a terminal, one at the bottom that is rewritten."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._live = ""  # the line at the bottom
+
+    def progress(self, text: str) -> None:
+        if not self._is_terminal:
+            self._print(text + "\n")
+            return
+        # A line that wraps could not be rewritten.
+        text = text[: shutil.get_terminal_size().columns - 1]
+        self._print("\r" + text.ljust(len(self._live)))
+        self._live = text
+
+    def say(self, text: str) -> None:
+        if self._live:
+            self._print(f"\r{text.ljust(len(self._live))}\n{self._live}")
+        else:
+            self._print(text + "\n")
+
+    def end(self) -> None:
+        if self._live:
+            self._print("\n")
+            self._live = ""
+
+    def _print(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _words(scalars: Mapping[str, float]) -> list[str]:
+    return [f"{name} {float(value):.4g}" for name, value in scalars.items()]
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,28 @@
+"""Tasks: what a model learns from a batch. The loop knows a task only through this one value.
+
+A new task is a module with `make(config, info) -> Task` and a line in `TASKS`.
+"""
+
+from typing import Any
+
+from train.tasks import classification, masked_lm
+from train.tasks.task import Task
+
+__all__ = ["TASKS", "Task", "make"]
+
+TASKS = {"classification": classification.make, "masked_lm": masked_lm.make}
+
+
+def make(config: Any, info: Any) -> Task:
+    """Returns the task of a config.
+
+    Args:
+      config: the whole config; a task reads `model` and `loss`.
+      info: the `data.DatasetInfo` of its data set.
+
+    Raises:
+      ValueError: unknown task, or a model and data that do not fit together.
+    """
+    if config.task not in TASKS:
+        raise ValueError(f"unknown task {config.task!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[config.task](config, info)
