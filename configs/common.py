@@ -95,6 +95,8 @@ def shrink(c: ConfigDict, **model: Any) -> ConfigDict:
     heads = {"cross_heads": min(c.model.cross_heads, 2), "self_heads": 4}
     c.model.update(tiny | heads | model)
     c.data.update({"batch_size": 8, "eval_batch_size": 64, "workers": 0})
-    c.train.update({"steps": 2, "micro_batches": 1, "log_every": 1, "eval_every": 2, "save_every": 1})
+    c.train.update(
+        {"steps": 2, "micro_batches": 1, "log_every": 1, "eval_every": 2, "save_every": 1}
+    )
     c.optim.warmup_steps = min(c.optim.warmup_steps, 1)
     return c

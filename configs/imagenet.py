@@ -3,8 +3,8 @@
     python -m train --config=configs/imagenet.py:fourier --workdir=runs/imagenet
 
 Variants: fourier (default), learned, conv: Perceiver IO with 2-D Fourier features, learned
-positions, a convolutional stem; perceiver: 8 cross-attends. The data is TFDS's imagenet2012, prepared
-beforehand (`data.data_dir`). Not yet in the data pipeline: RandAugment, mixup and cutmix.
+positions, a convolutional stem; perceiver: 8 cross-attends. The data is TFDS's imagenet2012,
+prepared beforehand (`data.data_dir`). Not yet in the data pipeline: RandAugment, mixup and cutmix.
 """
 
 from configs import common

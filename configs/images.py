@@ -1,8 +1,8 @@
-"""Any TFDS image-classification data set, at a size for one small GPU.
+r"""Any TFDS image-classification data set, at a size for one small GPU.
 
     python -m train --config=configs/images.py --workdir=runs/cifar10
-    python -m train --config=configs/images.py --workdir=runs/mnist \\
-        --config.data.dataset=tfds:mnist --config.data.channels=1 \\
+    python -m train --config=configs/images.py --workdir=runs/mnist \
+        --config.data.dataset=tfds:mnist --config.data.channels=1 \
         --config.model.image_shape="(32, 32, 1)" --config.model.classes=10
 
 The data set is prepared beforehand, by TFDS itself; the error says how. One variant: cifar10.

@@ -6,7 +6,6 @@ are needed. All resizing is Pillow's antialiased bicubic.
 
 import dataclasses
 import functools
-import io
 import math
 
 import numpy as np
@@ -14,11 +13,10 @@ from PIL import Image
 from scipy import ndimage
 
 from data.dataset import Example, Transform
+from perceiver.images import central_box, resize, to_array, to_pil
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MODES = {1: "L", 3: "RGB"}
-_BICUBIC = Image.Resampling.BICUBIC
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
@@ -37,32 +35,6 @@ def augmentation(name: str, size: int, channels: int) -> tuple[Transform, ...] |
     if name == "inception":
         return (InceptionCrop(size, channels), RandomFlip())
     raise ValueError(f"data.augment {name!r} is unknown: choose one of {AUGMENTATIONS}")
-
-
-def to_pil(image: bytes | np.ndarray, channels: int) -> Image.Image:
-    """Returns an encoded or uint8 picture [H, W, C'] as a Pillow image of `channels` channels.
-
-    Encoded bytes stay undecoded until pixels are needed when their mode already fits.
-
-    Raises:
-      ValueError: 1 and 3 channels are supported, or bytes that are no picture.
-    """
-    if channels not in _MODES:
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if isinstance(image, bytes):
-        try:
-            picture = Image.open(io.BytesIO(image))
-        except OSError as error:
-            raise ValueError(f"cannot decode a picture of {len(image)} bytes: {error}") from error
-    else:
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return picture if picture.mode == _MODES[channels] else picture.convert(_MODES[channels])
-
-
-def to_array(picture: Image.Image) -> np.ndarray:  # [H, W, C] uint8
-    """Returns a Pillow image as an array that always has a channel axis."""
-    array = np.asarray(picture)
-    return array[..., None] if array.ndim == 2 else array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +66,7 @@ class CentralCrop:
         if self.fraction == 1 and not isinstance(image, bytes) and image.shape == whole:
             return example  # nothing to do, at a tenth of the time that Pillow takes to do it
         picture = to_pil(image, self.channels)
-        width, height = picture.size
-        side = max(1, int(self.fraction * min(width, height)))
-        # The odd pixel goes to the left and the top, as in the released code.
-        left, top = (width - side + 1) // 2, (height - side + 1) // 2
-        box = (left, top, left + side, top + side)
+        box = central_box(picture, self.fraction)
         return example | {"image": _resized(picture, self.size, box)}
 
 
@@ -208,5 +176,4 @@ class Normalise:
 
 
 def _resized(picture: Image.Image, size: int, box: tuple[int, ...]) -> np.ndarray:  # [S, S, C]
-    # Cut before resizing: `resize(box=...)` would filter in pixels from outside the box.
-    return to_array(picture.crop(box).resize((size, size), _BICUBIC))
+    return resize(picture, (size, size), box)

@@ -1,7 +1,6 @@
 """Pictures -> model inputs, the same way in training, evaluation and use.
 
-All resizing is Pillow's antialiased bicubic, straight out of the crop's box, so that nothing is
-resized twice.
+All resizing is Pillow's antialiased bicubic, once, from the crop to the model's size.
 """
 
 import io
@@ -50,7 +49,8 @@ def to_array(picture: Image.Image) -> np.ndarray:  # [H, W, C] uint8
 def resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, ...]) -> np.ndarray:
     """Returns the box (left, top, right, bottom) at (height, width): uint8 [H, W, C]."""
     height, width = size
-    return to_array(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    # Cut before resizing: `resize(box=...)` would filter in pixels from outside the box.
+    return to_array(picture.crop(box).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def central_box(picture: Image.Image, fraction: float) -> tuple[int, int, int, int]:

@@ -20,7 +20,7 @@ class Model:
     _transformed: hk.MultiTransformedWithState
 
     def init(self, rng: jax.Array):
-        """Returns (params, state), each `{module path: {name: array}}`; call it within `jax.jit`."""
+        """Returns (params, state), each `{module path: {name: array}}`; run it in `jax.jit`."""
         zeros = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example_inputs(1).items()}
         return self._transformed.init(rng, zeros)
 

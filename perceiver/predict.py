@@ -1,7 +1,7 @@
 """Classifies image files with a trained model.
 
-    python -m perceiver.predict RUN IMAGE [IMAGE ...]     RUN: a run's folder, or an exported model
-    python -m perceiver.predict RUN IMAGE --json          one JSON object per image
+python -m perceiver.predict RUN IMAGE [IMAGE ...]     RUN: a run's folder, or an exported model
+python -m perceiver.predict RUN IMAGE --json          one JSON object per image
 """
 
 import argparse

@@ -38,5 +38,5 @@ def check_ids(ids: np.ndarray, vocabulary: int = VOCABULARY) -> None:
         place = tuple(int(i) for i in bad[0])
         raise ValueError(
             f"token {int(ids[place])} at {place} is outside 0..{vocabulary - 1}; for bytes, "
-            f"an id is byte + {OFFSET} or one of the specials 0..{OFFSET - 1} (see tokenizer.encode)"
+            f"an id is byte + {OFFSET} or one of the specials 0..{OFFSET - 1} (see encode)"
         )

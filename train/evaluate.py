@@ -1,10 +1,11 @@
 """Evaluation: one pass over a split in which every example counts once, on any number of devices.
 
-    python -m train.evaluate WORKDIR          the last checkpoint of a run, on its validation split
-    python -m train.evaluate WORKDIR --json   one JSON object for programs
+python -m train.evaluate WORKDIR          the last checkpoint of a run, on its validation split
+python -m train.evaluate WORKDIR --json   one JSON object for programs
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from train.step import TrainState
 
 def evaluate(experiment: Experiment, eval_step: Callable, state: TrainState) -> dict[str, float]:
     """Returns the metrics of the whole validation split."""
-    batches = experiment.batches("validation", train=False)
     put = experiment.placement.put
-    return metrics.means(metrics.total(eval_step(state, put(batch)) for batch in batches))
+    with contextlib.closing(experiment.batches("validation", train=False)) as batches:
+        return metrics.means(metrics.total(eval_step(state, put(batch)) for batch in batches))
 
 
 def main() -> None:

@@ -24,13 +24,16 @@ class Experiment:
     schedule: Callable[[int], Any]  # step -> learning rate
 
     def batches(self, split: str, *, train: bool, whole: bool = False) -> data.Batches:
-        """Returns this host's share of a split's batches, or with `whole` all of them."""
+        """Returns this host's share of a split's batches, or with `whole` all of them.
+
+        The random choices of evaluation (masks) are the same in all runs, whatever their seed.
+        """
         section = self.config.data
         return data.load(
             section,
             split,
             batch_size=section.batch_size if train else section.eval_batch_size,
-            seed=self.config.seed,
+            seed=self.config.seed if train else 0,
             train=train,
             host_index=0 if whole else jax.process_index(),
             host_count=1 if whole else jax.process_count(),
@@ -75,7 +78,7 @@ def make(config: Any) -> Experiment:
         remedy.
       FileNotFoundError: the data set is not on this machine.
     """
-    if not 0 < config.train.steps:
+    if config.train.steps < 1:
         raise ValueError(f"train.steps={config.train.steps} must be at least 1")
     for field in ("log_every", "eval_every", "save_every", "keep"):
         if getattr(config.train, field) < 1:

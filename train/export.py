@@ -1,6 +1,6 @@
 """Weights in and out of a run: the model it exports, the model it starts from.
 
-    python -m train.export WORKDIR     writes WORKDIR/model from the last checkpoint
+python -m train.export WORKDIR     writes WORKDIR/model from the last checkpoint
 """
 
 import pathlib

@@ -5,6 +5,7 @@ drawn, and a checkpoint holds state, data position and open metrics at once. So 
 killed anywhere and started again goes through the same numbers, bit for bit.
 """
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -34,8 +35,10 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
     experiment = make(config)
     main_host = jax.process_index() == 0
     folder = workdir.claim(folder, config, write=main_host)
-    batches = experiment.batches("train", train=True)
-    with Checkpoints(folder / "checkpoints", keep=config.train.keep) as checkpoints:
+    with (
+        Checkpoints(folder / "checkpoints", keep=config.train.keep) as checkpoints,
+        contextlib.closing(experiment.batches("train", train=True)) as batches,
+    ):
         state, position, totals, origin = _start(experiment, checkpoints)
         start = int(state.step)
         batches.restore(position or batches.state())
@@ -47,6 +50,8 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
             shown=experiment.task.shown,
             active=main_host,
         ) as report:
+            for damage in checkpoints.damaged:
+                report.say(f"passed over the damaged checkpoint {damage.path}: {damage.reason}")
             _introduce(report, experiment, state, origin)
             window = Window(experiment.placement, totals)
             state, results = _train(experiment, state, batches, window, checkpoints, report)
@@ -88,7 +93,9 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
 def _train(experiment, state, batches, window, checkpoints, report):
     config, start = experiment.config.train, int(state.step)
     train_step, eval_step = experiment.train_step(), experiment.eval_step()
-    references = experiment.task.references(experiment.batches("validation", train=False, whole=True))
+    references = experiment.task.references(
+        experiment.batches("validation", train=False, whole=True)
+    )
     step, results = start, {}
     while True:
         last = step == config.steps
@@ -123,7 +130,11 @@ def _check(window: Window, checkpoints: Checkpoints) -> None:
     except NonFiniteError as error:
         checkpoints.wait()
         good = max(checkpoints.steps(), default=None)
-        kept = f"the checkpoint of step {good} is kept" if good is not None else "no checkpoint was saved yet"
+        kept = (
+            f"the checkpoint of step {good} is kept"
+            if good is not None
+            else "no checkpoint was saved yet"
+        )
         raise NonFiniteError(
             f"loss or gradient is not finite at {error}; {kept}. Lower optim.lr, set "
             "optim.clip_norm, or look at the data of that step; then start the command again"

@@ -14,29 +14,30 @@ LATENTS = 6  # shown per image and cross-attend
 def draw_attention(path: Path, images: np.ndarray, maps: Sequence[np.ndarray]) -> Path:
     """Draws images [B, H, W, C] in [0, 1] beside attention maps, one [B, heads, N, M] per stage.
 
-    The first and the last cross-attend are shown (they are one in Perceiver IO), heads averaged,
-    for the latents that look most sharply (least entropy), and the mean over all latents. M must
-    be a grid of the image's proportions (pixels, or what a stem leaves of them).
+    The first and the last cross-attend are shown (they are one in Perceiver IO), heads averaged:
+    the mean over all latents, and the latents that look most sharply (least entropy over these
+    images). M must be a grid of the image's proportions (pixels, or what a stem leaves of them).
     """
     stages = {"first": maps[0]} | ({"last": maps[-1]} if len(maps) > 1 else {})
     columns = 1 + len(stages) * (LATENTS + 1)
-    figure = Figure(figsize=(1.15 * columns, 1.25 * len(images) + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.15 * columns, 1.15 * len(images) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(images), columns, squeeze=False)
-    for row, image in enumerate(images):
-        _panel(axes[row, 0], image, "image" if row == 0 else "")
-        column = 1
-        for name, stage in stages.items():
-            prefix = f"{name} cross-attend\n" if len(stages) > 1 else ""
-            grids = _grids(stage[row].mean(axis=0), image.shape)  # [N, h, w]
-            panels = [(grids.mean(axis=0), f"{prefix}mean of {len(grids)} latents")]
-            panels += [(grids[i], f"{prefix}latent {i}") for i in _sharpest(grids)]
-            for grid, title in panels:
-                # titles differ per row: the sharpest latents are chosen for each image
-                _panel(axes[row, column], grid, title)
-                column += 1
-        for spare in axes[row, column:]:
-            spare.set_axis_off()
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for panel, image in zip(axes[:, 0], images, strict=True):
+        panel.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None)
+    axes[0, 0].set_title("image", fontsize=7)
+    for index, (name, stage) in enumerate(stages.items()):
+        grids = _grids(stage.mean(axis=1), images.shape)  # [B, N, h, w]
+        where = f"{name} cross-attend\n" if len(stages) > 1 else ""
+        shown = {f"{where}all {grids.shape[1]} latents": grids.mean(axis=1)}
+        shown |= {f"{where}latent {i}": grids[:, i] for i in _sharpest(grids)}
+        first = 1 + index * (LATENTS + 1)
+        for column, (title, maps_of) in enumerate(shown.items(), start=first):
+            axes[0, column].set_title(title, fontsize=7)
+            for panel, grid in zip(axes[:, column], maps_of, strict=True):
+                panel.imshow(grid, cmap="magma")
     figure.savefig(path, dpi=110)
     return path
 
@@ -52,20 +53,13 @@ def save_samples(folder: Path, images: np.ndarray, names: Sequence[str]) -> Path
     return folder
 
 
-def _grids(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:  # [N, M] -> [N, h, w]
-    height, width = shape[:2]
-    factor = round((height * width / weights.shape[-1]) ** 0.5)
-    return weights.reshape(-1, -(-height // factor), -(-width // factor))
+def _grids(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:  # -> [B, N, h, w]
+    height, width = shape[1:3]
+    factor = round((height * width / weights.shape[-1]) ** 0.5)  # of a stem: 4, else 1
+    return weights.reshape(*weights.shape[:2], -(-height // factor), -(-width // factor))
 
 
-def _sharpest(grids: np.ndarray) -> np.ndarray:  # [N, h, w] -> indices
-    p = grids.reshape(len(grids), -1).astype(np.float64)
-    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1)
+def _sharpest(grids: np.ndarray) -> np.ndarray:  # [B, N, h, w] -> [LATENTS]
+    p = grids.reshape(*grids.shape[:2], -1).astype(np.float64)
+    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1).mean(axis=0)  # [N]
     return np.argsort(entropy, kind="stable")[:LATENTS]
-
-
-def _panel(axes, image: np.ndarray, title: str) -> None:
-    gray = image.ndim == 2 or image.shape[-1] == 1
-    axes.imshow(image.squeeze(), cmap=("magma" if image.ndim == 2 else "gray") if gray else None)
-    axes.set_title(title, fontsize=7)
-    axes.set_axis_off()

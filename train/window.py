@@ -37,7 +37,9 @@ class Window:
         for step, sums in self._pending:
             fetched = self._placement.fetch(sums)
             if not is_finite(fetched):
-                values = {name: value / weight for name, (value, weight) in fetched.items() if weight}
+                values = {
+                    name: value / weight for name, (value, weight) in fetched.items() if weight
+                }
                 raise NonFiniteError(f"step {step}: {values}")
             self._totals = metrics.add(self._totals, fetched) if self._totals else fetched
         self._pending = []

@@ -16,12 +16,13 @@ Params = dict[str, dict[str, np.ndarray]]
 
 
 def keep(x: np.ndarray) -> np.ndarray:
+    """Returns the array as it is."""
     return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Source keys that match `pattern` as a whole go to `target`, transformed.
+    r"""Source keys that match `pattern` as a whole go to `target`, transformed.
 
     `target` may refer to groups of the pattern (`\\1`). A group named "layer" is the index along
     the leading axis of a stacked target; the source has one array per layer, and a group that

@@ -148,7 +148,7 @@ def test_normalise_matches_the_formula_on_examples_and_batches(rng):
 
 
 def test_bad_pictures_are_named(rng):
-    with pytest.raises(ValueError, match="cannot decode a picture of 3 bytes"):
+    with pytest.raises(ValueError, match="cannot decode a picture from 3 bytes"):
         images.Decode(3)({"image": b"abc"}, rng)
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
         images.Decode(2)({"image": b"abc"}, rng)

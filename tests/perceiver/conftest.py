@@ -66,7 +66,7 @@ def run(perturb):
 
     def run(function, *args, rng=None):
         transformed = hk.transform(function)
-        params = perturb(transformed.init(jax.random.key(0), *args))
-        return transformed.apply(params, rng, *args), params
+        params = perturb(jax.jit(transformed.init)(jax.random.key(0), *args))
+        return jax.jit(transformed.apply)(params, rng, *args), params
 
     return run

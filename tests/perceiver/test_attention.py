@@ -152,7 +152,9 @@ def test_gradients_equal_finite_differences(qkv):
 
 
 class TestDropout:
-    attend = staticmethod(functools.partial(jax.jit, static_argnames="dropout_rate")(reference.attend))
+    attend = staticmethod(
+        functools.partial(jax.jit, static_argnames="dropout_rate")(reference.attend)
+    )
 
     def test_its_mean_is_the_undropped_result(self, qkv):
         rate, draws = 0.3, 3000

@@ -169,7 +169,8 @@ class TestWeights:
         call = transformed.apply[0]
         moved = inputs.at[0, 2].add(3.0)
         np.testing.assert_array_equal(
-            call(params, None, x, inputs, key_mask=mask), call(params, None, x, moved, key_mask=mask)
+            call(params, None, x, inputs, key_mask=mask),
+            call(params, None, x, moved, key_mask=mask),
         )
 
     def test_numpy_agrees(self, run, x, inputs):

@@ -1,6 +1,5 @@
 """The nested loops of the processor against the plain Python loops that they stand for."""
 
-import dataclasses
 import functools
 
 import haiku as hk
@@ -13,8 +12,9 @@ from perceiver.blocks import SelfAttend
 from perceiver.processor import REMAT, Processor, is_stacked
 
 VALUES = 1e-5  # absolute, of outputs of size 1
-GRADIENTS = 2e-5  # relative to the largest gradient of a leaf
+GRADIENTS = 2e-5  # relative to a leaf's largest gradient
 B, N, D, LAYERS = 2, 5, 8, 3
+COTANGENT = np.random.default_rng(11).standard_normal((B, N, D)).astype(np.float32)
 SIZES = {"layers": LAYERS, "heads": 2, "qk_channels": 4, "v_channels": 6, "widening": 2}
 
 
@@ -30,9 +30,14 @@ def x(rng):
     return jnp.asarray(rng.standard_normal((B, N, D)), jnp.float32)
 
 
+@functools.cache
+def initial_params():
+    return jax.jit(processor().init)(jax.random.key(0), jnp.zeros((B, N, D)))
+
+
 @pytest.fixture
-def params(x, perturb):
-    return perturb(processor().init(jax.random.key(0), x))
+def params(perturb):
+    return perturb(initial_params())
 
 
 def unrolled(params, x, blocks, mask=None):
@@ -50,14 +55,12 @@ def unrolled(params, x, blocks, mask=None):
     return x
 
 
-def loss(apply):
-    weights = np.random.default_rng(11).standard_normal((B, N, D)).astype(np.float32)
-    return lambda params, x: (weights * apply(params, x)).sum()
-
-
 def assert_same_gradients(actual, expected):
+    # A key's bias moves all logits of a row alike, so its true gradient is zero and what is left is
+    # noise: leaves are measured by their own largest gradient, but by a tenth of the tree's at least.
+    floor = 0.1 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        scale = max(np.abs(other).max(), 1e-2)
+        scale = max(np.abs(other).max(), floor)
         np.testing.assert_allclose(one / scale, other / scale, atol=GRADIENTS)
 
 
@@ -71,27 +74,29 @@ def test_every_parameter_has_a_leading_layer_axis(params):
     assert not is_stacked("player_layers/norm")
 
 
-def test_layers_start_from_different_weights(x):
-    made = processor().init(jax.random.key(0), x)
-    w = made["processor/layers/self_attend/attend/attention/query"]["w"]
+def test_layers_start_from_different_weights():
+    w = initial_params()["processor/layers/self_attend/attend/attention/query"]["w"]
     assert len({row.tobytes() for row in np.asarray(w)}) == LAYERS
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_the_scan_equals_an_unrolled_loop(params, x, blocks):
-    scanned = functools.partial(processor(blocks=blocks).apply, rng=None)
-    scanned = loss(lambda params, x: processor(blocks=blocks).apply(params, None, x))
-    plain = loss(lambda params, x: unrolled(params, x, blocks))
-    (value, gradients), (expected, expected_gradients) = (
-        jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(params, x) for f in (scanned, plain)
-    )
-    np.testing.assert_allclose(value, expected, rtol=VALUES, atol=10 * VALUES)
+def test_the_scan_equals_an_unrolled_loop(params, x):
+    def scanned(params, x):
+        return processor(blocks=2).apply(params, None, x)
+
+    def plain(params, x):
+        return unrolled(params, x, blocks=2)
+
+    def outputs_and_gradients(apply):
+        def total(params, x):
+            y = apply(params, x)
+            return (COTANGENT * y).sum(), y
+
+        gradients, y = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(params, x)
+        return y, gradients
+
+    (y, gradients), (expected, expected_gradients) = map(outputs_and_gradients, (scanned, plain))
+    np.testing.assert_allclose(y, expected, atol=VALUES)
     assert_same_gradients(gradients, expected_gradients)
-    np.testing.assert_allclose(
-        jax.jit(processor(blocks=blocks).apply)(params, None, x),
-        unrolled(params, x, blocks),
-        atol=VALUES,
-    )
 
 
 def test_blocks_repeat_the_same_weights(params, x):
@@ -106,24 +111,26 @@ def test_blocks_repeat_the_same_weights(params, x):
 
 def test_a_mask_reaches_every_layer(params, x):
     mask = jnp.asarray([[True, True, False, True, True], [True] * 5])
-    transformed = hk.transform(lambda x: Processor(**SIZES, blocks=2, name="processor")(x, mask=mask))
+    transformed = hk.transform(
+        lambda x: Processor(**SIZES, blocks=2, name="processor")(x, mask=mask)
+    )
     y = jax.jit(transformed.apply)(params, None, x)
-    np.testing.assert_allclose(y, unrolled(params, x, 2, mask), atol=VALUES)
+    plain = jax.jit(functools.partial(unrolled, blocks=2, mask=mask))
+    np.testing.assert_allclose(y, plain(params, x), atol=VALUES)
     moved = jax.jit(transformed.apply)(params, None, x.at[0, 2].add(1.0))
     np.testing.assert_array_equal(y[np.asarray(mask)], moved[np.asarray(mask)])
 
 
 class TestDropout:
-    def test_each_block_and_each_layer_draws_its_own(self, x):
+    def test_each_block_and_each_layer_draws_its_own(self):
         # The layers' branches are constant, so a dropped element is seen in the sum of kept ones:
         # were the pattern the same in every block and layer, sums would be 0 or 6 times the branch.
         rate, blocks = 0.5, 2
         dropping = processor(blocks=blocks, dropout_rate=rate)
-        params = dropping.init(jax.random.key(0), x)
-        params = jax.tree.map(jnp.zeros_like, params)
+        params = jax.tree.map(jnp.zeros_like, initial_params())
         params["processor/layers/self_attend/feed_forward/mlp/out"]["b"] += 1.0
         wide = jnp.zeros((29, 31, D))
-        y = dropping.apply(params, jax.random.key(1), wide, True)
+        y = jax.jit(dropping.apply, static_argnums=3)(params, jax.random.key(1), wide, True)
         kept = np.round(np.asarray(y) * (1 - rate)).astype(int)  # of 6 branches
         shares = np.bincount(kept.ravel(), minlength=7) / kept.size
         binomial = np.array([1, 6, 15, 20, 15, 6, 1]) / 64
@@ -132,42 +139,56 @@ class TestDropout:
     def test_evaluation_needs_no_key(self, params, x):
         dropping = processor(blocks=2, dropout_rate=0.5, attention_dropout_rate=0.5)
         np.testing.assert_array_equal(
-            dropping.apply(params, None, x), processor(blocks=2).apply(params, None, x)
+            jax.jit(dropping.apply)(params, None, x),
+            jax.jit(processor(blocks=2).apply)(params, None, x),
         )
 
 
+@functools.cache
+def compiled_gradient(remat):
+    """Compiles value and gradients of a stack, deep enough for its memory to show."""
+    transformed = processor(blocks=3, remat=remat)
+
+    def total(params, x):
+        return jnp.sin(transformed.apply(params, None, x)).sum()
+
+    params, x = jax.eval_shape(lambda: (initial_params(), jnp.zeros((B, 61, D))))
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(params, x).compile()
+
+
 class TestRemat:
-    @pytest.fixture
-    def run_with(self, params, x):
-        def run_with(remat, key=None):
-            transformed = processor(blocks=2, remat=remat, dropout_rate=0.3 if key is not None else 0)
-
-            def apply(params, x):
-                return transformed.apply(params, key, x, key is not None)
-
-            return jax.jit(jax.value_and_grad(loss(apply), argnums=(0, 1)))(params, x)
-
-        return run_with
-
     @pytest.mark.parametrize("remat", REMAT[1:])
-    def test_values_and_gradients_stay(self, run_with, remat):
-        (value, gradients), (expected, expected_gradients) = run_with(remat), run_with("none")
-        np.testing.assert_allclose(value, expected, rtol=VALUES, atol=10 * VALUES)
+    def test_values_and_gradients_stay(self, params, rng, remat):
+        x = jnp.asarray(rng.standard_normal((B, 61, D)), jnp.float32)
+        value, gradients = compiled_gradient(remat)(params, x)
+        expected, expected_gradients = compiled_gradient("none")(params, x)
+        np.testing.assert_allclose(value, expected, rtol=VALUES)
         assert_same_gradients(gradients, expected_gradients)
+
+    def test_it_saves_memory(self):
+        used = {
+            remat: compiled_gradient(remat).memory_analysis().temp_size_in_bytes for remat in REMAT
+        }
+        assert used["layer"] < 0.3 * used["none"]
+        assert used["block"] < 0.6 * used["none"]
+        assert used["dots"] < 0.8 * used["none"]
+        assert used["layer"] < used["dots"]
 
     def test_dropout_is_recomputed_as_it_was(self, params, x):
         # were the mask drawn anew for the backward pass, the gradient would not be the slope
         transformed = processor(blocks=2, remat="layer", dropout_rate=0.3)
-        value = jax.jit(
-            loss(lambda params, x: transformed.apply(params, jax.random.key(5), x, True))
-        )
+
+        def total(params, x):
+            return (COTANGENT * transformed.apply(params, jax.random.key(5), x, True)).sum()
+
+        def value_and_slope(x, direction):
+            return jax.value_and_grad(lambda s: total(params, x + s * direction))(0.0)
+
         direction = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
-        step = 1e-2
-        slope = (value(params, x + step * direction) - value(params, x - step * direction)) / (
-            2 * step
-        )
-        gradient = jax.jit(jax.grad(value, argnums=1))(params, x)
-        np.testing.assert_allclose(np.vdot(gradient, direction), slope, rtol=2e-2)
+        step, walk = 3e-3, jax.jit(value_and_slope)
+        low, high = (walk(x + s * direction, direction)[0] for s in (-step, step))
+        _, slope = walk(x, direction)
+        np.testing.assert_allclose(slope, (high - low) / (2 * step), rtol=1e-2)
 
     def test_the_parameter_tree_stays(self, x):
         trees = {
@@ -176,40 +197,13 @@ class TestRemat:
         }
         assert all(tree == trees["none"] for tree in trees.values())
 
-    def test_it_saves_memory(self):
-        sizes = {"layers": 8, "blocks": 3, "heads": 2, "qk_channels": 16, "v_channels": 16}
-        x = jax.ShapeDtypeStruct((4, 61, 16), jnp.float32)
-
-        def temporary_bytes(remat):
-            transformed = processor(**sizes, remat=remat)
-
-            def total(params, x):
-                return transformed.apply(params, None, x).sum()
-
-            params = jax.eval_shape(transformed.init, jax.random.key(0), x)
-            compiled = jax.jit(jax.grad(total)).lower(params, x).compile()
-            return compiled.memory_analysis().temp_size_in_bytes
-
-        used = {remat: temporary_bytes(remat) for remat in REMAT}
-        assert used["layer"] < 0.3 * used["none"]
-        assert used["block"] < 0.6 * used["none"]
-        assert used["dots"] < 0.8 * used["none"]
-        assert used["layer"] < used["dots"]
-
     def test_an_unknown_choice_is_refused(self, x):
-        with pytest.raises(ValueError, match="unknown remat 'all'; known: none, layer, block, dots"):
+        with pytest.raises(
+            ValueError, match="unknown remat 'all'; known: none, layer, block, dots"
+        ):
             processor(remat="all").init(jax.random.key(0), x)
 
 
 def test_heads_must_divide_channels(x):
     with pytest.raises(ValueError, match="attention/query: 4 channels do not divide into 3 heads"):
         processor(heads=3).init(jax.random.key(0), x)
-
-
-def test_fields_are_the_public_ones():
-    required = {
-        field.name
-        for field in dataclasses.fields(Processor)
-        if field.init and field.default is dataclasses.MISSING
-    }
-    assert required == {"layers", "heads"}

@@ -48,7 +48,7 @@ def train(toy_task, toy_batch):
     return run
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["lamb", pytest.param("adamw", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["pmap", "sharded"])
 def test_placements_agree(train, assert_trees_close, name, optimizer):
     assert placement_lib.make(name).devices == DEVICES
@@ -59,11 +59,11 @@ def test_placements_agree(train, assert_trees_close, name, optimizer):
         for metric, (total, weight) in sums.items():
             want_total, want_weight = want_sums[metric]
             assert total / weight == pytest.approx(want_total / want_weight, rel=1e-4), metric
-    losses = [total / weight for total, weight in (sums["loss"] for sums in history)]
-    assert losses[-1] < losses[0]
+    lead = jax.tree.map(lambda x, past: np.abs(x - past).max(), got.params, got.ema)
+    assert min(jax.tree.leaves(lead)) > 1e-3  # they did move
 
 
-@pytest.mark.parametrize("name", placement_lib.NAMES)
+@pytest.mark.parametrize("name", ["pmap", "sharded"])
 def test_micro_batches_change_nothing(train, assert_trees_close, name):
     whole, _ = train(name, "lamb")
     pieces, _ = train(name, "lamb", micro_batches=3)
@@ -90,13 +90,10 @@ def test_sharded_state_is_really_split(train):
     assert max(held.values()) < 0.2 * sum(row.bytes_total for row in rows.values())
 
 
-@pytest.mark.parametrize("micro_batches", [1, 3])
-def test_sharded_gathers_one_layer_at_a_time_and_never_examples(toy_task, toy_batch, micro_batches):
+def test_sharded_gathers_one_layer_at_a_time_and_never_examples(toy_task, toy_batch):
     task, optimizer, placement = toy_task(), OPTIMIZERS["lamb"], placement_lib.make("sharded")
     state = placement.init(lambda: step_lib.init_state(task, optimizer, 0, toy_batch(2)))
-    make = functools.partial(
-        step_lib.make_train_step, task, optimizer, seed=0, micro_batches=micro_batches
-    )
+    make = functools.partial(step_lib.make_train_step, task, optimizer, seed=0, micro_batches=3)
     lowered = placement.compile_train(make).lower(state, placement.put(toy_batch(BATCH)))
     program = lowered.compile().as_text()
     gathered = re.findall(r"= (\S+?)(?:\{\S*)? all-gather\(", program)
@@ -119,12 +116,14 @@ def test_evaluation_counts_the_whole_batch(toy_task, toy_batch, name):
     assert {type(value) for pair in sums.values() for value in pair} == {float}
 
 
-@pytest.mark.parametrize("source", placement_lib.NAMES)
-@pytest.mark.parametrize("target", placement_lib.NAMES)
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("single", "sharded"), ("sharded", "pmap"), ("pmap", "pmap"), ("sharded", "single")],
+)
 def test_a_state_moves_between_placements(toy_task, toy_batch, assert_trees_close, source, target):
     task, batch = toy_task(), toy_batch(2)
     init = functools.partial(step_lib.init_state, task, OPTIMIZERS["lamb"], 0, batch)
-    source, target = placement_lib.make(source), placement_lib.make(target, jax.devices()[:1])
+    source, target = placement_lib.make(source), placement_lib.make(target)
     state = source.init(init)
     moved = target.place(source.canonical(state))
     assert_trees_close(moved, state)

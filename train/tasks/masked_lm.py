@@ -5,8 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-import perceiver
 import data
+import perceiver
 from data import byte_predictors, text
 from train import losses, metrics
 from train.tasks.task import Batch, Task

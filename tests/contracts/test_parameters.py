@@ -1,0 +1,96 @@
+"""A parameter's path is public API: exported models and the import of weights depend on it."""
+
+import difflib
+import importlib.util
+import json
+import pathlib
+import re
+
+import jax
+import pytest
+
+import perceiver
+from perceiver.processor import REMAT
+from perceiver.released import MODELS
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+_spec = importlib.util.spec_from_file_location("make_parameters", GOLDEN / "make_parameters.py")
+make_parameters = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_parameters)
+
+# Haiku's way of naming what nobody named: a method's scope, or a module's class with a number
+AUTOMATIC = re.compile(
+    r"~|(?:linear|layer_norm|mlp|residual|attention|multi_head_attention|self_attend"
+    r"|cross_attend|learned_table|layers|decoder|batch_norm)_\d+$"
+)
+LEAVES = {"w", "b", "scale", "offset", "table"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tree_is_the_golden_one(name):
+    path = GOLDEN / "parameters" / f"{name}.json"
+    golden = path.read_text() if path.exists() else ""
+    actual = make_parameters.render(make_parameters.parameters(MODELS[name]))
+    if actual != golden:
+        difference = difflib.unified_diff(
+            golden.splitlines(), actual.splitlines(), "golden", "actual", n=0, lineterm=""
+        )
+        pytest.fail(
+            f"the parameters of {name} changed, so older exports no longer load. If that is meant:"
+            "\n  python tests/golden/make_parameters.py\n" + "\n".join(difference)
+        )
+
+
+def test_there_is_no_golden_of_a_model_that_is_gone():
+    assert {path.stem for path in (GOLDEN / "parameters").glob("*.json")} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_paths_are_made_of_words(name):
+    golden = json.loads((GOLDEN / "parameters" / f"{name}.json").read_text())
+    assert len(golden) > 20
+    for path, text in golden.items():
+        *modules, leaf = path.split("/")
+        assert leaf in LEAVES, path
+        assert not any(AUTOMATIC.search(module) for module in modules), path
+        assert text.startswith("f32["), f"{path} is {text}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stacks_and_only_stacks_have_a_layer_axis(name):
+    golden = json.loads((GOLDEN / "parameters" / f"{name}.json").read_text())
+    layers = MODELS[name]["layers"]
+    ranks = {"w": 2, "b": 1, "scale": 1, "offset": 1, "table": 2}
+    for path, text in golden.items():
+        shape = [int(n) for n in text[4:-1].split(",")]
+        own = ranks[path.rsplit("/")[-1]] + 2 * (path == "inputs/stem/w")  # a convolution
+        own += 2 * path.startswith("inputs/stem/batch_norm/")  # Haiku's keeps [1, 1, 1, C]
+        own += path.startswith("inputs/stem/batch_norm/")
+        stacked = "layers" in path.split("/")
+        assert len(shape) == own + stacked, path
+        assert not stacked or shape[0] == layers, path
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *({"remat": remat} for remat in REMAT[1:]),
+        {"dtype": "bfloat16"},
+        {"blocks": 3},
+        {"dropout_rate": 0.1, "attention_dropout_rate": 0.1},
+        *({"kernel": kernel} for kernel in perceiver.attention.KERNELS),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["imagenet-conv", "masked-lm-bytes", "perceiver-imagenet"])
+def test_choices_of_computation_leave_the_tree_alone(name, choice):
+    golden = json.loads((GOLDEN / "parameters" / f"{name}.json").read_text())
+    assert make_parameters.parameters({**MODELS[name], **choice}) == golden
+
+
+def test_module_state_is_of_batch_norm_only():
+    for name, spec in MODELS.items():
+        _, state = jax.eval_shape(perceiver.build(spec).init, jax.random.key(0))
+        assert all(path.startswith("inputs/stem/batch_norm") for path in state), name
+        assert bool(state) == (name == "imagenet-conv"), name

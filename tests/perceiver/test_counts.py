@@ -1,0 +1,44 @@
+"""Parameter counts of the papers' models, to the unit: they decide between readings of a paper."""
+
+import json
+import math
+
+import jax
+import pytest
+
+import perceiver
+from perceiver.released import MODELS
+
+COUNTS = {
+    # Perceiver IO, table 7 ("48.4M", "62.3M", "48.6M"); the released checkpoints hold as many.
+    "imagenet-fourier": 48_440_627,
+    "imagenet-learned": 62_255_848,
+    "imagenet-conv": 48_646_522,
+    # Perceiver IO, table 1: "Perceiver IO (UTF-8 bytes)" of "201M", the released checkpoint, and
+    # "Perceiver IO++" of "425M".
+    "masked-lm-bytes": 201_108_230,
+    "masked-lm-bytes-plus": 425_607_430,
+    # Perceiver, section 4.1: "about 44.9 million", 8 cross-attends of which the last 7 share weights.
+    "perceiver-imagenet": 44_912_254,
+    # Perceiver, table 6 onwards: one cross-attend, "42.1M".
+    "perceiver-imagenet-1": 42_135_859,
+    # Perceiver, table 7: nothing shared, "326.2M".
+    "perceiver-imagenet-unshared": 326_241_856,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_of_a_released_model(name):
+    model = perceiver.build(MODELS[name])
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == COUNTS[name]
+
+
+def test_every_released_model_is_counted():
+    assert COUNTS.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_specs_are_plain_data(name):
+    assert json.loads(json.dumps(MODELS[name]), object_hook=dict).keys() == MODELS[name].keys()
+    perceiver.build(json.loads(json.dumps(MODELS[name])))

@@ -1,0 +1,281 @@
+"""The public face: build, init, apply; and what it says to wrong inputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver
+
+TOLERANCE = 1e-5
+
+
+def initial(model):
+    return jax.jit(model.init)(jax.random.key(0))
+
+
+@pytest.fixture
+def image_model(image_spec):
+    return perceiver.build(image_spec)
+
+
+@pytest.fixture
+def text_model(text_spec):
+    return perceiver.build(text_spec)
+
+
+def text(rng, batch=2, length=11):
+    tokens = rng.integers(0, 262, (batch, length)).astype(np.int32)
+    return {"tokens": tokens, "input_mask": np.ones((batch, length), bool)}
+
+
+def test_example_inputs_are_what_apply_takes(image_model, text_model):
+    image, text = image_model.example_inputs(3), text_model.example_inputs(3)
+    assert {k: (x.shape, x.dtype) for k, x in image.items()} == {
+        "image": ((3, 5, 7, 3), jnp.float32)
+    }
+    assert {k: (x.shape, x.dtype) for k, x in text.items()} == {
+        "tokens": ((3, 17), jnp.int32),
+        "input_mask": ((3, 17), jnp.bool_),
+    }
+    for model, inputs, shape in ((image_model, image, (3, 11)), (text_model, text, (3, 17, 262))):
+        params, state = jax.eval_shape(model.init, jax.random.key(0))
+        outputs, _ = jax.eval_shape(
+            lambda p, s, x, model=model: model.apply(p, s, None, x), params, state, inputs
+        )
+        assert (outputs.shape, outputs.dtype) == (shape, jnp.float32)
+
+
+@pytest.mark.parametrize("stem", ["pixels", "conv1x1", "conv"])
+@pytest.mark.parametrize("positions", ["fourier", "learned"])
+@pytest.mark.parametrize("head", ["query", "mean"])
+def test_every_combination_of_image_parts_fits(image_spec, stem, positions, head):
+    choice = {"stem": stem, "positions": positions, "head": head, "stem_channels": 5}
+    model = perceiver.build({**image_spec, **choice, "position_channels": 4})
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    assert bool(state) == (stem == "conv")
+    outputs, _ = jax.eval_shape(
+        lambda p, s, x: model.apply(p, s, None, x), params, state, model.example_inputs(3)
+    )
+    assert outputs.shape == (3, 11)
+
+
+def test_init_depends_on_the_key_alone(image_model):
+    first, again = initial(image_model)[0], initial(image_model)[0]
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    other = jax.jit(image_model.init)(jax.random.key(1))[0]
+    assert not np.array_equal(first["latents"]["table"], other["latents"]["table"])
+
+
+def test_a_classifier_of_means_starts_undecided(image_spec, rng):
+    model = perceiver.build({**image_spec, "head": "mean"})
+    image = rng.standard_normal((2, 5, 7, 3)).astype(np.float32)
+    logits, _ = jax.jit(model.apply)(*initial(model), None, {"image": image})
+    np.testing.assert_array_equal(logits, np.zeros((2, 11)))
+
+
+def test_the_batch_size_is_free(image_model, perturb, rng):
+    params = perturb(initial(image_model)[0])
+    image = rng.standard_normal((5, 5, 7, 3)).astype(np.float32)
+    apply = jax.jit(image_model.apply)
+    all_at_once, _ = apply(params, {}, None, {"image": image})
+    for batch in (1, 3):
+        few, _ = apply(params, {}, None, {"image": image[:batch]})
+        np.testing.assert_allclose(few, all_at_once[:batch], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("length", [1, 5, 17])
+def test_sequences_may_be_short(text_model, length, rng):
+    params, state = jax.eval_shape(text_model.init, jax.random.key(0))
+    outputs, _ = jax.eval_shape(
+        lambda p, s, x: text_model.apply(p, s, None, x), params, state, text(rng, 2, length)
+    )
+    assert outputs.shape == (2, length, 262)
+
+
+def test_an_example_without_a_real_token_gives_finite_logits(text_model, perturb, rng):
+    inputs = text(rng)
+    inputs["input_mask"][1] = False
+    params = perturb(initial(text_model)[0])
+    total = jax.jit(jax.value_and_grad(lambda p: text_model.apply(p, {}, None, inputs)[0].sum()))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(total(params)))
+
+
+def test_latents_and_maps_have_the_shapes_said(image_spec, perturb, rng):
+    model = perceiver.build({**image_spec, "encoders": (0, 1), "processors": (0, 0)})
+    params = perturb(initial(model)[0])
+    inputs = {"image": rng.standard_normal((2, 5, 7, 3)).astype(np.float32)}
+    latents = jax.jit(model.encode)(params, {}, inputs)
+    assert latents.shape == (2, 13, 8)
+    maps = jax.jit(model.attention_maps)(params, {}, inputs)
+    assert [m.shape for m in maps] == [(2, 1, 13, 35)] * 2
+    np.testing.assert_allclose([m.sum(-1) for m in maps], 1, atol=TOLERANCE)
+
+
+class TestBatchNorm:
+    @pytest.fixture
+    def model(self, image_spec):
+        return perceiver.build({**image_spec, "stem": "conv", "stem_channels": 5})
+
+    def test_training_updates_the_averages_and_evaluation_uses_them(self, model, perturb, rng):
+        params, state = initial(model)
+        params = perturb(params)
+        image = rng.standard_normal((3, 5, 7, 3)).astype(np.float32) * 2 + 1
+        train = jax.jit(lambda s, x: model.apply(params, s, None, {"image": x}, is_training=True))
+        evaluate = jax.jit(lambda s, x: model.apply(params, s, None, {"image": x}))
+
+        def hidden(state, what):
+            return state[f"inputs/stem/batch_norm/~/{what}_ema"]
+
+        trained, after = train(state, image)
+        assert hidden(after, "mean")["counter"] == 1
+        w = params["inputs/stem"]["w"]
+        convolved = jax.lax.conv_general_dilated(
+            image, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        # after one step, the average corrected for its start is the batch's own
+        mean = np.asarray(convolved).mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(hidden(after, "mean")["average"].ravel(), mean, atol=1e-4)
+        variance = np.asarray(convolved).var(axis=(0, 1, 2))
+        np.testing.assert_allclose(hidden(after, "var")["average"].ravel(), variance, rtol=1e-3)
+
+        evaluated, unchanged = evaluate(after, image)
+        jax.tree.map(np.testing.assert_array_equal, unchanged, after)
+        np.testing.assert_allclose(evaluated, trained, atol=1e-3)  # the averages are this batch's
+        moved = jax.tree.map(lambda x: x + 1, after)
+        assert np.abs(evaluate(moved, image)[0] - evaluated).max() > 1e-2
+        # what an example gets in evaluation does not depend on the rest of its batch
+        np.testing.assert_allclose(evaluate(after, image[:1])[0], evaluated[:1], atol=TOLERANCE)
+
+        _, later = train(after, image + 1)
+        assert hidden(later, "mean")["counter"] == 2
+
+    def test_init_leaves_the_averages_at_their_start(self, model):
+        _, state = initial(model)
+        assert state
+        assert all(not np.any(leaf) for leaf in jax.tree.leaves(state))
+
+
+IMAGE_ERRORS = [
+    ({}, r"image_classifier needs inputs \['image'\], got \[\]"),
+    ({"images": np.zeros((2, 5, 7, 3))}, r"needs inputs \['image'\], got \['images'\]"),
+    ({"image": np.zeros((5, 7, 3), np.float32)}, r"must be \[batch, 5, 7, 3\], got \(5, 7, 3\)"),
+    ({"image": np.zeros((2, 5, 7, 1), np.float32)}, r"5, 7, 3\], got \(2, 5, 7, 1\)"),
+    ({"image": np.zeros((2, 7, 5, 3), np.float32)}, r"5, 7, 3\], got \(2, 7, 5, 3\)"),
+    ({"image": np.zeros((2, 3, 5, 7), np.float32)}, r"5, 7, 3\], got \(2, 3, 5, 7\)"),
+    ({"image": np.zeros((2, 5, 7, 3), np.uint8)}, "images must be floating, got uint8; scale"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), IMAGE_ERRORS)
+@pytest.mark.parametrize("call", ["apply", "jit", "encode", "attention_maps"])
+def test_wrong_images_are_refused(image_model, inputs, message, call):
+    with pytest.raises(ValueError, match=message):
+        if call == "apply":
+            image_model.apply({}, {}, None, inputs)
+        elif call == "jit":
+            jax.jit(image_model.apply)({}, {}, None, inputs)
+        else:
+            getattr(image_model, call)({}, {}, inputs)
+
+
+def change(**changes):
+    def apply(inputs):
+        return {
+            name: value(inputs[name])
+            for name, value in {**KEEP, **changes}.items()
+            if value is not None
+        }
+
+    return apply
+
+
+KEEP = {"tokens": lambda x: x, "input_mask": lambda x: x}
+TEXT_ERRORS = [
+    (change(input_mask=None), r"masked_lm needs inputs \['input_mask'\], got \['tokens'\]"),
+    (
+        change(tokens=lambda x: x[0]),
+        r"tokens must be integers \[batch, length\], got int32 \(11,\)",
+    ),
+    (change(tokens=lambda x: x.astype(np.float32)), "tokens must be integers .* got float32"),
+    (change(tokens=lambda x: x > 9), "tokens must be integers .* got bool"),
+    (
+        change(input_mask=lambda x: x.astype(np.int32)),
+        r"input_mask must be bool \(2, 11\) \(True = real\), got int32",
+    ),
+    (change(input_mask=lambda x: x[:, :5]), r"must be bool \(2, 11\) .* got bool \(2, 5\)"),
+    (
+        change(tokens=lambda x: np.tile(x, 2), input_mask=lambda x: np.tile(x, 2)),
+        "sequence of 22 tokens is longer than the model's 17 positions; cut it .* larger max_length",
+    ),
+]
+TOKEN_ERRORS = [
+    (change(tokens=lambda x: np.where(x == x[1, 3], 262, x)), r"token 262 at .* outside 0\.\.261"),
+    (change(tokens=lambda x: x - 262), r"token -\d+ at \(0, 0\) is outside"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), TEXT_ERRORS)
+def test_wrong_texts_are_refused(text_model, rng, change, message):
+    inputs = change(text(rng))
+    with pytest.raises(ValueError, match=message):
+        text_model.apply({}, {}, None, inputs)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(text_model.apply)({}, {}, None, inputs)
+
+
+@pytest.mark.parametrize(("change", "message"), TOKEN_ERRORS)
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
+def test_tokens_out_of_range_are_refused_where_they_are_known(
+    text_model, rng, change, message, place
+):
+    inputs = jax.tree.map(place, change(text(rng)))
+    for call in (text_model.encode, text_model.attention_maps):
+        with pytest.raises(ValueError, match=message):
+            call({}, {}, inputs)
+    with pytest.raises(ValueError, match=message):
+        text_model.apply({}, {}, None, inputs)
+
+
+def test_other_entries_of_a_batch_are_ignored(image_model, perturb, rng):
+    """A training batch has labels and a mask beside the image, perhaps names."""
+    params = perturb(initial(image_model)[0])
+    image = rng.standard_normal((2, 5, 7, 3)).astype(np.float32)
+    batch = {"image": image, "label": np.zeros(2, np.int32), "name": ["a", "b"]}
+    assert image_model.apply(params, {}, None, batch)[0].shape == (2, 11)
+
+
+def test_heads_that_do_not_divide_the_byte_array_are_named(image_spec):
+    model = perceiver.build({**image_spec, "cross_heads": 2})
+    message = "encoder/cross_attend/attend/attention/query: 13 channels do not divide into 2 heads"
+    with pytest.raises(ValueError, match=message):
+        model.init(jax.random.key(0))
+
+
+def test_parameters_of_another_model_are_refused(image_model, image_spec):
+    params, state = initial(perceiver.build({**image_spec, "latent_channels": 4}))
+    image = np.zeros((2, 5, 7, 3), np.float32)
+    with pytest.raises(ValueError, match="retrieved shape .* does not match"):
+        image_model.apply(params, state, None, {"image": image})
+
+
+def test_float64_images_are_cast(image_model, perturb, rng):
+    params = perturb(initial(image_model)[0])
+    image = rng.standard_normal((2, 5, 7, 3))
+    apply = image_model.apply
+    wide, _ = apply(params, {}, None, {"image": image})
+    narrow, _ = apply(params, {}, None, {"image": image.astype(np.float32)})
+    np.testing.assert_array_equal(wide, narrow)
+
+
+def test_the_text_embedding_is_tied(text_model, perturb, rng):
+    params = perturb(initial(text_model)[0])
+    assert sum(leaf.shape == (262, 6) for leaf in jax.tree.leaves(params)) == 1
+    inputs = text(rng)
+    inputs["tokens"] = np.minimum(inputs["tokens"], 250)  # token 261 is not among the inputs
+    scaled = {**params, "embedding": {"table": params["embedding"]["table"].copy()}}
+    scaled["embedding"]["table"][261] *= 2
+    apply = jax.jit(text_model.apply)
+    y, z = (apply(p, {}, None, inputs)[0] - p["outputs"]["b"][None, None] for p in (params, scaled))
+    np.testing.assert_allclose(z[..., 261], 2 * y[..., 261], atol=TOLERANCE)
+    np.testing.assert_allclose(z[..., :261], y[..., :261], atol=TOLERANCE)
