@@ -1,5 +1,4 @@
-"""The byte array: what a Perceiver attends to, as a value that is never concatenated unless
-somebody asks.
+"""The byte array: what a Perceiver attends to, concatenated only if somebody asks.
 
 A `ByteArray` is a tuple of `Segment`s, one per modality. A segment keeps content, positions,
 constant features and mask apart; `dense()` puts them together into the [B, M, C] array of the

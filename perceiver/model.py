@@ -16,13 +16,12 @@ class Sharing:
     """Which weights each stage uses. A stage is one cross-attend and one call of a processor.
 
     Stage k uses encoder `encoders[k]` and processor `processors[k]`; equal numbers share weights.
-    The readings of the
-    papers (the counts of parameters decide, see `tests/perceiver/test_counts.py`):
+    What the papers ran, as their parameter counts decide (`tests/perceiver/test_counts.py`):
 
-      Sharing.io()          (0,)            (0,)            Perceiver IO: one cross-attend
-      Sharing.classical(8)  (0,1,1,1,...)   (0,0,0,0,...)   Perceiver: first cross-attend its own,
-      all blocks shared Sharing.unshared(8)   (0,1,2,3,...)   (0,1,2,3,...)   Perceiver, table 7:
-      nothing shared
+      Sharing.io()           (0,)           (0,)           Perceiver IO: one cross-attend
+      Sharing.classical(8)   (0, 1, 1, ..)  (0, 0, 0, ..)  Perceiver: the first cross-attend is its
+                                                           own, all processors are one
+      Sharing.unshared(8)    (0, 1, 2, ..)  (0, 1, 2, ..)  Perceiver, table 7
     """
 
     encoders: tuple[int, ...]

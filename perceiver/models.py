@@ -67,7 +67,7 @@ def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
         def preprocess(inputs, is_training=False):
             cast = {
                 k: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-                for k, x in inputs.items()
+                for k, x in ((k, inputs[k]) for k in KINDS[spec.kind].example(spec, 1))
             }
             return parts.preprocess(cast, is_training=is_training)
 

@@ -1,5 +1,4 @@
-"""Where an input element is: Fourier features of a grid, a shared table, or features of each
-example.
+"""Where an element is: Fourier features of a grid, a shared table, or features of each example.
 
 A byte array keeps positions apart from content, because they are (mostly) the same for every
 example. The three kinds:
@@ -29,9 +28,8 @@ def coordinates(size: int) -> jax.Array:  # [size]
     return jnp.linspace(-1.0, 1.0, num=size, endpoint=True, dtype=jnp.float32)
 
 
-def _axis_features(
-    position: jax.Array, bands: int, max_resolution: int
-):  # [...] -> [..., 1], 2 x [..., K]
+def _axis_features(position: jax.Array, bands: int, max_resolution: int):
+    """[...] -> raw [..., 1], sines [..., K], cosines [..., K]."""
     # The released weights saw float32 values of (position * frequency) * pi in just this order; at
     # audio's frequencies another order moves the features by up to 1e-2.
     angle = position[..., None] * jnp.expand_dims(

@@ -1,5 +1,4 @@
-"""Sizes of the papers' models, as plain dicts that `perceiver.build` takes. This file imports
-nothing.
+"""Sizes of the papers' models, as plain dicts that `perceiver.build` takes; imports nothing.
 
 Sources: Perceiver (2103.03206) section 4.1, appendix C, table 7; Perceiver IO (2107.14795) tables
 7 and 11, appendix A and F, and the configurations of the released checkpoints. Parameter counts

@@ -1,5 +1,4 @@
-"""Specs: what a model is, as a frozen value that survives JSON and is checked before anything is
-built.
+"""Specs: what a model is, as a frozen value that survives JSON and is checked when it is made.
 
 A spec is written as a flat dict with a "kind" (`perceiver.released.MODELS`, a config's `model`
 section, an exported `config.json`); `parse` turns it into one of the dataclasses below. Counts of

@@ -5,7 +5,10 @@ programs which tests start as child processes run under the same rules.
 """
 
 import os
+import pathlib
 import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 if "jax" in sys.modules:
     raise RuntimeError(
@@ -20,6 +23,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # [N] + [B, N] must be written with an explicit axis: silent broadcasting hides swapped axes.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Many tests run the same programs, some of them in child processes: compile each once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

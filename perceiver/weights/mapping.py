@@ -24,7 +24,7 @@ def keep(x: np.ndarray) -> np.ndarray:
 class Rule:
     r"""Source keys that match `pattern` as a whole go to `target`, transformed.
 
-    `target` may refer to groups of the pattern (`\\1`). A group named "layer" is the index along
+    `target` may refer to groups of the pattern (`\1`, `\g<leaf>`). A group named "layer" is the index along
     the leading axis of a stacked target; the source has one array per layer, and a group that
     matched nothing is layer 0.
     """

@@ -1,6 +1,6 @@
 """The direction of imports, read from the source without importing anything.
 
-    perceiver <- data <- train        configs -> perceiver.released
+    perceiver <- data <- train        configs -> perceiver.released, perceiver.specs
 
 Within `perceiver` and `train` a module imports from its own layer or the layers before it. Imports
 inside functions count too: one that only works when postponed is a cycle in disguise.
@@ -65,10 +65,13 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
 }
 
+# Sizes, and the names and defaults of a model's fields.
+CONFIGS_KNOW = ("perceiver.released", "perceiver.specs")
+
 # Each tuple is one layer, lowest first; a name stands for a file or a folder.
 LAYERS = {
     "perceiver": [
-        ("layers", "positions", "released", "tokenizer"),
+        ("images", "layers", "positions", "released", "tokenizer"),
         ("attention", "byte_array", "residual"),
         ("blocks",),
         ("encoder", "processor", "decoder"),
@@ -185,10 +188,10 @@ def special_cases(imports: list[Import]) -> list[str]:
         package, target = x.module.split(".")[0], x.target.split(".")[0]
         if target == "tensorflow" and not x.postponed:
             wrong.append(f"{x} when it is loaded; only preparing data needs it, inside a function")
-        if (package, target) == ("perceiver", "PIL") and x.module != "perceiver.predict":
-            wrong.append(f"{x}; files are opened by perceiver.predict only")
-        if (package, target) == ("configs", "perceiver") and x.target != "perceiver.released":
-            wrong.append(f"{x}; configurations know perceiver.released only")
+        if (package, target) == ("perceiver", "PIL") and x.module != "perceiver.images":
+            wrong.append(f"{x}; pictures are opened by perceiver.images only")
+        if (package, target) == ("configs", "perceiver") and x.target not in CONFIGS_KNOW:
+            wrong.append(f"{x}; configurations know {CONFIGS_KNOW} only")
         if x.module == "perceiver.released":
             wrong.append(f"{x}; perceiver.released is plain data and imports nothing")
         sides = {".".join(name.split(".")[:2]) for name in (x.module, x.target)}

@@ -103,14 +103,14 @@ def test_cross_attend_equals_numpy(run, x, inputs, query_residual):
 
 
 @pytest.mark.parametrize("module", ["self_attend", "cross_attend"])
-def test_blocks_whose_branches_are_zero_are_the_identity(x, inputs, module):
+def test_blocks_whose_branches_are_zero_are_the_identity(draw_params, x, inputs, module):
     def block(x, inputs):
         return self_attend()(x) if module == "self_attend" else cross_attend()(x, inputs)
 
     transformed = hk.transform(block)
-    params = transformed.init(jax.random.key(0), x, inputs)
+    params = draw_params(transformed.init, x, inputs)
     silent = {
-        path: jax.tree.map(jnp.zeros_like, leaves) if path.endswith("/out") else leaves
+        path: jax.tree.map(np.zeros_like, leaves) if path.endswith("/out") else leaves
         for path, leaves in params.items()
     }
     np.testing.assert_array_equal(transformed.apply(silent, None, x, inputs), x)
@@ -154,9 +154,9 @@ class TestWeights:
 
         assert shapes(both) == shapes(lambda *args: module()(*args))
 
-    def test_they_are_those_of_the_call(self, module, perturb, x, inputs):
+    def test_they_are_those_of_the_call(self, module, draw_params, x, inputs):
         transformed = hk.multi_transform(lambda: (lambda m: (m, (m, m.weights)))(module()))
-        params = perturb(transformed.init(jax.random.key(0), x, inputs))
+        params = draw_params(transformed.init, x, inputs)
         _, weights_of = transformed.apply
         mask = np.array([[1, 1, 0, 1, 0], [1] * 5], bool)
         weights = weights_of(params, None, x, inputs, key_mask=mask)
@@ -187,41 +187,42 @@ class TestWeights:
         np.testing.assert_allclose(weights, p / p.sum(-1, keepdims=True), atol=TOLERANCE)
 
 
-def test_a_query_mask_hides_what_a_query_reads(perturb, x, inputs):
+def test_a_query_mask_hides_what_a_query_reads(draw_params, x, inputs):
     """A hidden query keeps its own stream, and nothing of the inputs gets into it."""
     transformed = hk.transform(lambda x, i: cross_attend()(x, i, query_mask=mask))
     mask = np.array([[True, False, True], [True, True, False]])
-    params = perturb(transformed.init(jax.random.key(0), x, inputs))
+    params = draw_params(transformed.init, x, inputs)
     y, moved = (transformed.apply(params, None, x, i) for i in (inputs, inputs + 3 * inputs**2))
     np.testing.assert_array_equal(y[~mask], moved[~mask])
     assert (np.abs(y[mask] - moved[mask]).max(axis=-1) > 1e-3).all()
 
 
-def test_a_mask_in_self_attention_hides_elements_from_the_others(perturb, x):
+def test_a_mask_in_self_attention_hides_elements_from_the_others(draw_params, x):
     mask = np.array([[True, False, True], [True, True, True]])
     transformed = hk.transform(lambda x: self_attend()(x, mask=mask))
-    params = perturb(transformed.init(jax.random.key(0), x))
+    params = draw_params(transformed.init, x)
     y, moved = (transformed.apply(params, None, z) for z in (x, x.at[0, 1].add(2.0)))
     np.testing.assert_array_equal(y[mask], moved[mask])
 
 
 @pytest.mark.parametrize("rates", [{"dropout_rate": 0.5}, {"attention_dropout_rate": 0.5}])
 @pytest.mark.parametrize("module", ["self_attend", "cross_attend"])
-def test_dropout_is_for_training_and_evaluation_takes_no_key(perturb, x, inputs, module, rates):
-    def block(is_training, x, inputs):
+def test_dropout_is_for_training_and_evaluation_takes_no_key(draw_params, x, inputs, module, rates):
+    def block(x, inputs, is_training=False):
         if module == "self_attend":
             return self_attend(**rates)(x, is_training=is_training)
         return cross_attend(**rates)(x, inputs, is_training=is_training)
 
     transformed = hk.transform(block)
-    params = perturb(transformed.init(jax.random.key(0), False, x, inputs))
+    params = draw_params(transformed.init, x, inputs)
+    apply = jax.jit(transformed.apply, static_argnames="is_training")
 
     def train(seed):
-        return transformed.apply(params, jax.random.key(seed), True, x, inputs)
+        return apply(params, jax.random.key(seed), x, inputs, is_training=True)
 
-    evaluated = transformed.apply(params, None, False, x, inputs)
+    evaluated = apply(params, None, x, inputs)
     np.testing.assert_array_equal(train(1), train(1))
     assert not np.allclose(train(1), train(2))
     assert not np.allclose(train(1), evaluated)
     with pytest.raises(ValueError, match="PRNGKey"):
-        transformed.apply(params, None, True, x, inputs)
+        apply(params, None, x, inputs, is_training=True)

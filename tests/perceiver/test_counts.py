@@ -10,19 +10,18 @@ import perceiver
 from perceiver.released import MODELS
 
 COUNTS = {
-    # Perceiver IO, table 7 ("48.4M", "62.3M", "48.6M"); the released checkpoints hold as many.
+    # Perceiver IO, table 7: "48.4M", "62.3M" and "48.6M".
     "imagenet-fourier": 48_440_627,
     "imagenet-learned": 62_255_848,
     "imagenet-conv": 48_646_522,
-    # Perceiver IO, table 1: "Perceiver IO (UTF-8 bytes)" of "201M", the released checkpoint, and
-    # "Perceiver IO++" of "425M".
+    # Perceiver IO, table 1: "201M" (UTF-8 bytes) and "425M" (the same, "++").
     "masked-lm-bytes": 201_108_230,
     "masked-lm-bytes-plus": 425_607_430,
-    # Perceiver, section 4.1: "about 44.9 million", 8 cross-attends of which the last 7 share weights.
+    # Perceiver, tables 6 and 7: "44.9M", eight cross-attends of which the last seven share weights.
     "perceiver-imagenet": 44_912_254,
-    # Perceiver, table 6 onwards: one cross-attend, "42.1M".
+    # Perceiver, table 6, and Perceiver IO, table 7: "42.1M", one cross-attend.
     "perceiver-imagenet-1": 42_135_859,
-    # Perceiver, table 7: nothing shared, "326.2M".
+    # Perceiver, table 7: "326.2M", nothing shared.
     "perceiver-imagenet-unshared": 326_241_856,
 }
 

@@ -13,13 +13,15 @@ from perceiver import (
     Dense,
     Encoder,
     LearnedTable,
-    PerExample,
     Perceiver,
+    PerExample,
     Processor,
     Segment,
+    SeparableFourier,
     Sharing,
     build,
 )
+from perceiver.outputs.classes import QueryClassifier
 
 TOLERANCE = 1e-5  # absolute, of outputs of size 1
 # In bfloat16 every array is rounded by up to 2^-9; some 20 of them follow each other.
@@ -144,25 +146,24 @@ def test_options_reach_the_decoder(run, content):
     def decode(latents, *, is_training, offset):
         return latents.mean(axis=(1, 2)) + offset
 
-    (y, z), _ = run(
-        lambda x: [
-            perceiver(Sharing.io(), decode)(ByteArray.of(Segment(x)), offset=o) for o in (0, 5)
-        ],
-        content,
-    )
+    def decoded(x):
+        model, byte_array = perceiver(Sharing.io(), decode), ByteArray.of(Segment(x))
+        return model(byte_array, offset=0), model(byte_array, offset=5)
+
+    (y, z), _ = run(decoded, content)
     np.testing.assert_allclose(z - y, 5, atol=TOLERANCE)
 
 
 class TestSymmetries:
     @pytest.fixture
-    def encode(self, perturb):
+    def encode(self, draw_params):
         """encode(make byte array, *arrays) -> latents, with one set of parameters throughout."""
         model = hk.transform(lambda byte_array: perceiver(Sharing.classical(2)).encode(byte_array))
 
         @functools.cache
         def params():
             example = ByteArray.of(Segment(jnp.zeros((B, M, F + P))))
-            return perturb(jax.jit(model.init)(jax.random.key(0), example))
+            return draw_params(model.init, example)
 
         return lambda *segments: jax.jit(model.apply)(params(), None, ByteArray.of(*segments))
 
@@ -211,35 +212,29 @@ class TestSymmetries:
         np.testing.assert_array_equal(moved[0], plain[0])
 
 
-class TestImageModel:
-    def test_shuffled_pixels_give_the_same_logits(self, image_spec, perturb, rng):
-        """The whole path to the logits, with the positions of the image given to the pixels."""
-        from perceiver.outputs.classes import QueryClassifier
-        from perceiver.positions import SeparableFourier
+def test_shuffled_pixels_give_the_same_logits(draw_params, rng):
+    """The whole path to the logits, with the positions of the image given to the pixels."""
+    positions = SeparableFourier.of_grid((5, 7), bands=2).dense()
+    pixels = jnp.asarray(rng.standard_normal((B, 35, 3)), jnp.float32)
 
-        positions = SeparableFourier.of_grid((5, 7), bands=2).dense()
-        pixels = jnp.asarray(rng.standard_normal((B, 35, 3)), jnp.float32)
+    def logits(pixels, positions):
+        head = QueryClassifier(classes=11, channels=6, heads=1, query_residual=True, name="outputs")
+        return perceiver(Sharing.io(), head)(ByteArray.of(Segment(pixels, Dense(positions))))
 
-        def logits(pixels, positions):
-            head = QueryClassifier(
-                classes=11, channels=6, heads=1, query_residual=True, name="outputs"
-            )
-            return perceiver(Sharing.io(), head)(ByteArray.of(Segment(pixels, Dense(positions))))
-
-        transformed = hk.transform(logits)
-        params = perturb(jax.jit(transformed.init)(jax.random.key(0), pixels, positions))
-        apply = jax.jit(transformed.apply)
-        order = rng.permutation(35)
-        np.testing.assert_allclose(
-            apply(params, None, pixels[:, order], positions[order]),
-            apply(params, None, pixels, positions),
-            atol=TOLERANCE,
-        )
+    transformed = hk.transform(logits)
+    params = draw_params(transformed.init, pixels, positions)
+    apply = jax.jit(transformed.apply)
+    order = rng.permutation(35)
+    np.testing.assert_allclose(
+        apply(params, None, pixels[:, order], positions[order]),
+        apply(params, None, pixels, positions),
+        atol=TOLERANCE,
+    )
 
 
-def test_padding_a_text_changes_no_logits_of_real_tokens(text_spec, perturb, rng):
+def test_padding_a_text_changes_no_logits_of_real_tokens(text_spec, draw_params, rng):
     model = build(text_spec)
-    params = perturb(jax.jit(model.init)(jax.random.key(0))[0])
+    params = draw_params(model.init)
     tokens = rng.integers(6, 262, (B, 11)).astype(np.int32)
     mask = np.ones((B, 11), bool)
     mask[1, 8:] = False
@@ -262,13 +257,13 @@ class TestBfloat16:
         image = rng.standard_normal((B, 5, 7, 3)).astype(np.float32)
         return {**image_spec, "head": "query"}, {"image": image}
 
-    def test_only_the_computation_is_in_bfloat16(self, case, perturb):
+    def test_only_the_computation_is_in_bfloat16(self, case, draw_params):
         spec, inputs = case
         exact, low = build(spec), build({**spec, "dtype": "bfloat16"})
         made, again = (jax.eval_shape(m.init, jax.random.key(0))[0] for m in (exact, low))
         assert made == again
         assert {leaf.dtype for leaf in jax.tree.leaves(again)} == {jnp.dtype("float32")}
-        params = perturb(jax.jit(low.init)(jax.random.key(0))[0])
+        params = draw_params(low.init)
         (expected, _), (y, _) = (jax.jit(m.apply)(params, {}, None, inputs) for m in (exact, low))
         assert y.dtype == jnp.float32
         scale = np.abs(expected).max()
@@ -291,9 +286,9 @@ class TestBfloat16:
         assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
 
 
-def test_dropout_differs_by_key_and_is_for_training(image_spec, perturb, rng):
+def test_dropout_differs_by_key_and_is_for_training(image_spec, draw_params, rng):
     model = build({**image_spec, "dropout_rate": 0.3, "attention_dropout_rate": 0.1})
-    params = perturb(jax.jit(model.init)(jax.random.key(0))[0])
+    params = draw_params(model.init)
     inputs = {"image": rng.standard_normal((B, 5, 7, 3)).astype(np.float32)}
     train = jax.jit(lambda key: model.apply(params, {}, key, inputs, is_training=True)[0])
     first, again, other = (train(jax.random.key(seed)) for seed in (1, 1, 2))

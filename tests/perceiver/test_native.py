@@ -124,7 +124,7 @@ def test_a_truncated_file_is_refused(folder, name, keep):
     path = folder / name
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if keep == 0.5 else keep])
-    with pytest.raises(ValueError, match="broken file.*export the model again"):
+    with pytest.raises(ValueError, match=r"broken file.*export the model again"):
         native.load(folder)
 
 
@@ -150,7 +150,7 @@ def test_a_newer_format_is_refused(folder):
 
 def test_a_config_of_another_model_lists_what_differs(parts, folder):
     edit_config(folder, model=parts[0].spec.to_dict() | {"classes": 7})
-    with pytest.raises(ValueError, match="weights do not fit config.json's model") as error:
+    with pytest.raises(ValueError, match=r"weights do not fit config\.json's model") as error:
         native.load(folder)
     assert "outputs/logits/w: file ((4, 3), 'float32'), model ((4, 7), 'float32')" in str(
         error.value
@@ -160,7 +160,7 @@ def test_a_config_of_another_model_lists_what_differs(parts, folder):
 
 def test_weights_of_another_project_are_refused(folder):
     safetensors_numpy.save_file({"weight": np.ones(3)}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="weights do not fit config.json's model") as error:
+    with pytest.raises(ValueError, match=r"weights do not fit config\.json's model") as error:
         native.load(folder)
     assert "weight: file ((3,), 'float64'), model None" in str(error.value)
 

@@ -30,14 +30,9 @@ def x(rng):
     return jnp.asarray(rng.standard_normal((B, N, D)), jnp.float32)
 
 
-@functools.cache
-def initial_params():
-    return jax.jit(processor().init)(jax.random.key(0), jnp.zeros((B, N, D)))
-
-
 @pytest.fixture
-def params(perturb):
-    return perturb(initial_params())
+def params(draw_params, x):
+    return draw_params(processor().init, x)
 
 
 def unrolled(params, x, blocks, mask=None):
@@ -56,8 +51,8 @@ def unrolled(params, x, blocks, mask=None):
 
 
 def assert_same_gradients(actual, expected):
-    # A key's bias moves all logits of a row alike, so its true gradient is zero and what is left is
-    # noise: leaves are measured by their own largest gradient, but by a tenth of the tree's at least.
+    # A key's bias moves all logits of a row alike, so its true gradient is zero and what is left
+    # is noise: a leaf's scale is its own largest gradient, but at least a tenth of the tree's.
     floor = 0.1 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         scale = max(np.abs(other).max(), floor)
@@ -74,8 +69,9 @@ def test_every_parameter_has_a_leading_layer_axis(params):
     assert not is_stacked("player_layers/norm")
 
 
-def test_layers_start_from_different_weights():
-    w = initial_params()["processor/layers/self_attend/attend/attention/query"]["w"]
+def test_layers_start_from_different_weights(x):
+    params = jax.jit(processor().init)(jax.random.key(0), x)
+    w = params["processor/layers/self_attend/attend/attention/query"]["w"]
     assert len({row.tobytes() for row in np.asarray(w)}) == LAYERS
 
 
@@ -122,12 +118,12 @@ def test_a_mask_reaches_every_layer(params, x):
 
 
 class TestDropout:
-    def test_each_block_and_each_layer_draws_its_own(self):
+    def test_each_block_and_each_layer_draws_its_own(self, params):
         # The layers' branches are constant, so a dropped element is seen in the sum of kept ones:
         # were the pattern the same in every block and layer, sums would be 0 or 6 times the branch.
         rate, blocks = 0.5, 2
         dropping = processor(blocks=blocks, dropout_rate=rate)
-        params = jax.tree.map(jnp.zeros_like, initial_params())
+        params = jax.tree.map(np.zeros_like, params)
         params["processor/layers/self_attend/feed_forward/mlp/out"]["b"] += 1.0
         wide = jnp.zeros((29, 31, D))
         y = jax.jit(dropping.apply, static_argnums=3)(params, jax.random.key(1), wide, True)
@@ -152,7 +148,8 @@ def compiled_gradient(remat):
     def total(params, x):
         return jnp.sin(transformed.apply(params, None, x)).sum()
 
-    params, x = jax.eval_shape(lambda: (initial_params(), jnp.zeros((B, 61, D))))
+    x = jax.ShapeDtypeStruct((B, 61, D), jnp.float32)
+    params = jax.eval_shape(transformed.init, jax.random.key(0), x)
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(params, x).compile()
 
 

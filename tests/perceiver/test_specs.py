@@ -65,7 +65,7 @@ def test_an_unknown_field_gets_a_suggestion(image_spec, text_spec):
         ValueError, match="no field 'latent_chanels'; did you mean 'latent_channels'"
     ):
         specs.parse({**image_spec, "latent_chanels": 8})
-    with pytest.raises(ValueError, match="image_classifier has no field 'zzz'$"):
+    with pytest.raises(ValueError, match=r"image_classifier has no field 'zzz'$"):
         specs.parse({**image_spec, "zzz": 8})
     with pytest.raises(ValueError, match="masked_lm has no field 'image_shape'"):
         specs.parse({**text_spec, "image_shape": (5, 7, 3)})

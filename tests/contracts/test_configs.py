@@ -1,0 +1,63 @@
+"""Every config builds, names its variants, and has a smoke form that trains."""
+
+import importlib
+import pathlib
+
+import jax
+import ml_collections
+import pytest
+
+import perceiver
+import train.loop
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")
+)
+
+
+def variants(name):
+    return getattr(importlib.import_module(f"configs.{name}"), "VARIANTS", ("",))
+
+
+CASES = [(name, variant) for name in NAMES for variant in variants(name)]
+
+
+def get_config(name, arg):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_it_builds(name, variant):
+    config = get_config(name, variant)
+    assert isinstance(config, ml_collections.ConfigDict)
+    assert config.is_locked
+    model = perceiver.build(config.model.to_dict())
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    assert params
+    assert config.optim.steps == config.train.steps
+    config.train.steps = 7
+    assert config.optim.steps == 7  # a reference, not a copy
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(ValueError, match="unknown config variant 'nonsense'; choose one of"):
+        get_config(name, "nonsense,smoke")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_field_is_refused(name):
+    config = get_config(name, "")
+    with pytest.raises(AttributeError, match="lr"):
+        config.optim.learning_rat = 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_its_smoke_form_trains(name, variant, tmp_path):
+    config = get_config(name, f"{variant},smoke")
+    results = train.loop.run(config, tmp_path)
+    assert results["loss"] > 0
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert (tmp_path / "model" / "model.safetensors").is_file()
