@@ -63,11 +63,12 @@ class Experiment:
             micro_batches=self.config.train.micro_batches,
             ema_decay=self.config.optim.ema_decay,
         )
-        return self.placement.compile_train(make_step)
+        return self.placement.settled(self.placement.compile_train(make_step))
 
     def eval_step(self) -> Callable:
         """Returns the compiled `(state, batch) -> sums`."""
-        return self.placement.compile_eval(step.make_eval_step(self.task))
+        evaluate = step.make_eval_step(self.task)
+        return self.placement.settled(self.placement.compile_eval(evaluate))
 
 
 def make(config: Any) -> Experiment:

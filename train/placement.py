@@ -190,6 +190,15 @@ class Placement:
             )
         return jax.jit(self._gather_at_use(step))
 
+    def settled(self, step: Callable) -> Callable:
+        """Makes a compiled step wait for its result where virtual CPU devices share the cores.
+
+        Their collectives meet in the threads of one pool: steps queued behind each other starve it.
+        """
+        if self.devices == 1 or self.mesh.devices.flat[0].platform != "cpu":
+            return step
+        return lambda *args: jax.block_until_ready(step(*args))
+
     def fetch(self, sums: Mapping[str, tuple]) -> dict[str, tuple[float, float]]:
         """Brings metric sums to the host, waiting for the steps that compute them."""
         fetched = jax.device_get(dict(sums))
