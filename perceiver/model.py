@@ -69,6 +69,15 @@ class Perceiver:
     decode: Callable[..., jax.Array]  # (latents [B, N, D], **options) -> outputs
     dtype: jnp.dtype = jnp.float32  # of all computation but softmax, norms and losses
 
+    def __post_init__(self):
+        for name in ("encoders", "processors"):
+            needed = max(getattr(self.sharing, name)) + 1
+            if len(getattr(self, name)) != needed:
+                raise ValueError(
+                    f"sharing.{name}={getattr(self.sharing, name)} needs {needed} {name}, "
+                    f"got {len(getattr(self, name))}"
+                )
+
     def __call__(
         self, byte_array: ByteArray, *, is_training: bool = False, **decode_options
     ) -> jax.Array:

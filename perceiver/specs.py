@@ -49,7 +49,8 @@ class Backbone:
             if isinstance(getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             self._check_type(field)
-        for name in ("latents", "latent_channels", "layers", "blocks", "cross_heads", "self_heads"):
+        counts = ("latents", "latent_channels", "layers", "blocks", "cross_heads", "self_heads")
+        for name in (*counts, "cross_widening", "self_widening"):
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("dropout_rate", "attention_dropout_rate"):
             self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
@@ -120,8 +121,14 @@ class ImageClassifier(Backbone):
             len(shape) == 3 and min(shape) > 0, "image_shape", "must be (height, width, channels)"
         )
         self._require(self.classes > 1, "classes", "must be at least 2")
-        for name in ("stem_channels", "position_channels", "query_channels", "query_heads"):
+        sizes = ("stem_channels", "position_channels", "query_channels", "query_heads")
+        for name in (*sizes, "bands"):
             self._require(getattr(self, name) > 0, name, "must be positive")
+        self._require(
+            self.latent_channels % self.query_heads == 0,
+            "query_heads",
+            f"must divide latent_channels={self.latent_channels}",
+        )
         self._choice("stem", STEMS)
         self._choice("positions", POSITIONS)
         self._choice("head", ("query", "mean"))

@@ -24,9 +24,9 @@ def keep(x: np.ndarray) -> np.ndarray:
 class Rule:
     r"""Source keys that match `pattern` as a whole go to `target`, transformed.
 
-    `target` may refer to groups of the pattern (`\1`, `\g<leaf>`). A group named "layer" is the index along
-    the leading axis of a stacked target; the source has one array per layer, and a group that
-    matched nothing is layer 0.
+    `target` may refer to groups of the pattern (`\1`, `\g<leaf>`). A group named "layer" is the
+    index along the leading axis of a stacked target; the source has one array per layer, and a
+    group that matched nothing is layer 0.
     """
 
     pattern: str
@@ -90,6 +90,8 @@ def translate(source: Mapping[str, np.ndarray], target, rules: Sequence[Rule]) -
         except ValueError as error:
             problems.append(f"target {key}: {error}")
             continue
+        if filled[key].dtype not in (np.float32, np.int32):
+            problems.append(f"target {key}: {filled[key].dtype}, the model's arrays are float32")
         if filled[key].shape != wanted[key]:
             problems.append(
                 f"target {key}: shape {filled[key].shape}, the model needs {wanted[key]}"

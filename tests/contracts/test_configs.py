@@ -11,9 +11,7 @@ import perceiver
 import train.loop
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
-NAMES = sorted(
-    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")
-)
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common"))
 
 
 def variants(name):

@@ -301,3 +301,10 @@ def test_dropout_differs_by_key_and_is_for_training(image_spec, draw_params, rng
     )
     with pytest.raises(ValueError, match="PRNGKey"):
         model.apply(params, {}, None, inputs, is_training=True)
+
+
+def test_too_few_or_too_many_modules_for_the_sharing_are_refused():
+    common = {"latents": None, "decode": None, "processors": (None,), "sharing": Sharing.io()}
+    for encoders in ((), (None, None)):
+        with pytest.raises(ValueError, match=r"needs 1 encoders, got [02]"):
+            Perceiver(encoders=encoders, **common)
