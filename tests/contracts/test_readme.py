@@ -156,3 +156,10 @@ def test_every_module_and_folder_is_expected(tmp_path):
 def test_code_is_read_from_blocks_and_inline():
     text = "do `make a` or make b\n```bash\nmake c\n```\nthen `make d`\n"
     assert re.findall(r"make (\w)", read_code(text)) == ["c", "a", "d"]
+
+
+def test_its_python_runs(readme):
+    blocks = re.findall(r"^```python$(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
