@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--remat", default="none")
     options = parser.parse_args()
-    print(f"{'model':<28}{'batch':>6}{'trace s':>9}{'compile s':>11}{'state MiB':>11}{'temp MiB':>10}")
+    print(
+        f"{'model':<28}{'batch':>6}{'trace s':>9}{'compile s':>11}{'state MiB':>11}{'temp MiB':>10}"
+    )
     for name in options.names:
         train_step, state, batch = abstract_step(name, options.batch, options.remat)
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from perceiver.weights import native
-from train import curves, export, workdir
+from train import curves, export, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.evaluate import evaluate
 from train.experiment import Experiment, make
@@ -88,6 +88,8 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
         f"{parameters:,} parameters, {layout.name} on {layout.devices} x "
         f"{jax.devices()[0].device_kind}, {origin}"
     )
+    if layout.name == "sharded":
+        report.say(sharding.format_table(sharding.sharding_table(state)))
 
 
 def _train(experiment, state, batches, window, checkpoints, report):

@@ -309,7 +309,7 @@ def test_allowed_imports_are_not_reported(tmp_path):
         perceiver__released="",
         perceiver__blocks="import jax.numpy as jnp",
         perceiver__encoder="import dataclasses\nfrom perceiver.blocks import SelfAttend",
-        perceiver__predict="from PIL import Image",
+        perceiver__images="from PIL import Image",
         configs__common="from ml_collections import ConfigDict",
         configs__digits="from configs import common\nfrom perceiver import released",
         data__prepare="def f():\n    import tensorflow as tf",
