@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from perceiver.weights import mapping, native
 from train import workdir
@@ -16,10 +17,16 @@ from train.experiment import Experiment, make
 from train.step import TrainState
 
 
-def weights_of(state: TrainState) -> tuple[Any, Any]:
-    """Returns host copies of (params, net_state); the averaged parameters where there are any."""
-    params = state.params if state.ema is None else state.ema
-    return jax.device_get((params, state.net_state))
+def weights_of(experiment: Experiment, state: TrainState) -> tuple[Any, Any]:
+    """Returns host copies of (params, net_state); the averaged parameters where there are any.
+
+    All hosts must call it: each may hold a part.
+    """
+    state = experiment.placement.canonical(state)
+    weights = (state.params if state.ema is None else state.ema, state.net_state)
+    if jax.process_count() > 1:
+        return multihost_utils.process_allgather(weights, tiled=True)
+    return jax.device_get(weights)
 
 
 def with_weights(experiment: Experiment, state: TrainState, source: str) -> TrainState:
@@ -65,7 +72,7 @@ def main(arguments: list[str]) -> None:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise SystemExit(f"{folder} has no checkpoint yet; go on training it")
-    params, net_state = weights_of(restored.state)
+    params, net_state = weights_of(experiment, restored.state)
     native.save(folder / "model", experiment.task.model, params, net_state, experiment.task.usage)
     print(f"exported step {restored.step} to {folder / 'model'}")
 

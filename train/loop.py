@@ -55,8 +55,9 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
             _introduce(report, experiment, state, origin)
             window = Window(experiment.placement, totals)
             state, results = _train(experiment, state, batches, window, checkpoints, report)
+            weights = export.weights_of(experiment, state)
             if main_host:
-                _finish(experiment, state, folder, report)
+                _finish(experiment, weights, folder, report)
     return results
 
 
@@ -70,12 +71,8 @@ def _start(experiment: Experiment, checkpoints: Checkpoints):
     state = experiment.placement.init(experiment.init_state)
     if not experiment.config.init_from:
         return state, None, None, f"fresh, seed {experiment.config.seed}"
-    return _with_weights(experiment, state), None, None, f"from {experiment.config.init_from}"
-
-
-def _with_weights(experiment: Experiment, state: TrainState) -> TrainState:
-    """A fresh state with the parameters of `config.init_from`."""
-    return export.with_weights(experiment, state, experiment.config.init_from)
+    source = experiment.config.init_from
+    return export.with_weights(experiment, state, source), None, None, f"from {source}"
 
 
 def _introduce(report: Report, experiment: Experiment, state: TrainState, origin: str) -> None:
@@ -150,13 +147,13 @@ def _save(experiment, state, batches, window, checkpoints, step) -> None:
     checkpoints.save(step, canonical, run_state, experiment.config.to_dict())
 
 
-def _finish(experiment, state, folder: pathlib.Path, report: Report) -> None:
+def _finish(experiment, weights, folder: pathlib.Path, report: Report) -> None:
     """Exports the model, draws the curves and what the task has to show."""
-    params, net_state = export.weights_of(state)
-    native.save(folder / "model", experiment.task.model, params, net_state, experiment.task.usage)
+    task, (params, net_state) = experiment.task, weights
+    native.save(folder / "model", task.model, params, net_state, task.usage)
     curves.draw(folder / "metrics.jsonl", folder / "curves.png")
-    batch = next(iter(experiment.batches("validation", train=False, whole=True)))
-    shown = {"model": folder / "model", "curves": folder / "curves.png"}
-    shown |= experiment.task.show(params, net_state, batch, folder)
+    with contextlib.closing(experiment.batches("validation", train=False, whole=True)) as batches:
+        shown = task.show(params, net_state, next(iter(batches)), folder)
+    shown = {"model": folder / "model", "curves": folder / "curves.png"} | shown
     for what, path in shown.items():
         report.say(f"{what}: {path}")

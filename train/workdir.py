@@ -36,7 +36,7 @@ def claim(workdir: str | os.PathLike, config: ml_collections.ConfigDict, *, writ
     """
     workdir = pathlib.Path(workdir)
     if (workdir / CONFIG).is_file():
-        old, new = (dict(_leaves(c)) for c in (read(workdir).to_dict(), config.to_dict()))
+        old, new = (dict(leaves(c)) for c in (read(workdir).to_dict(), config.to_dict()))
         differing = [
             f"{key}: there {old.get(key)!r}, now {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())
@@ -74,9 +74,10 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         raise ValueError(f"{path} is broken ({error}); restore it or train anew") from error
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("section.field", value) of a config; tuples as lists, as JSON gives them back."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:  # JSON knows no tuples
+        if hasattr(value, "items"):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
             yield prefix + key, list(value) if isinstance(value, tuple) else value

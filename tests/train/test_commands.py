@@ -81,7 +81,7 @@ def test_a_run_killed_at_random_steps_is_bit_equal_to_one_that_was_not(tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config.optim.learning_rate=1"], "optim"),
+        (["--config.optim.warmup_step=1"], "did you mean optim.warmup_steps"),
         (["--config.train.steps=many"], "steps"),
         (["--config.data.dataset=digitz"], "data.dataset 'digitz' is unknown"),
         (["--config.data.dataset=tfds:mnist"], "mnist"),
