@@ -41,7 +41,6 @@ help:  ## List the targets
 quickstart: $(STAMP)  ## Train on digits, evaluate, classify the sample pictures
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(RUN)
 	$(BIN)/python -m perceiver.predict $(RUN) $(RUN)/samples/*.png
-	@echo
 	@echo "Look at $(RUN)/attention.png and $(RUN)/curves.png. Next:"
 	@echo "  $(BIN)/python -m perceiver.predict $(RUN) YOUR_DIGIT.png     light ink on dark, any size"
 	@echo "  $(BIN)/python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes"

@@ -103,9 +103,17 @@ def _image_parts(spec: specs.ImageClassifier) -> Parts:
 
 def _text_parts(spec: specs.MaskedLM) -> Parts:
     embedding = LearnedTable(
-        size=spec.vocabulary, channels=spec.embedding_channels, scale=1.0, name="embedding"
+        size=spec.vocabulary,
+        channels=spec.embedding_channels,
+        scale=spec.embedding_scale,
+        name="embedding",
     )
-    inputs = TextInputs(embedding=embedding, max_length=spec.max_length, name="inputs")
+    inputs = TextInputs(
+        embedding=embedding,
+        max_length=spec.max_length,
+        position_scale=spec.position_scale,
+        name="inputs",
+    )
     head = TiedText(
         embedding=embedding,
         max_length=spec.max_length,

@@ -20,15 +20,16 @@ class TextInputs(hk.Module):
 
     embedding: Callable[[], jax.Array]  # -> [K, C]
     max_length: int
+    position_scale: float = 0.02
     name: str | None = None
 
-    def __call__(
-        self, tokens: jax.Array, mask: jax.Array | None = None
-    ) -> ByteArray:  # [B, M] int, [B, M] bool
+    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None) -> ByteArray:
+        """[B, M] int, [B, M] bool (True = real) -> byte array of content, positions added."""
         table = self.embedding()
+        channels, scale = table.shape[1], self.position_scale
         positions = LearnedTable(
-            size=self.max_length, channels=table.shape[1], name="positions"
-        )()  # [max, C]
+            size=self.max_length, channels=channels, scale=scale, name="positions"
+        )()  # [max_length, C]
         content = jnp.take(table, tokens, axis=0)  # [B, M, C]
         content = content + jnp.broadcast_to(positions[: tokens.shape[1]], content.shape)
         return ByteArray.of(Segment(content, mask=mask, name="text"))

@@ -20,6 +20,7 @@ def trained(make_config, placement):
     """Parameters and losses after a few steps; also the run's experiment and last state."""
     config = make_config("smoke")
     config.placement = placement
+    config.model.latent_channels = 64  # arrays large enough to be split
     config.optim.update(name="lamb", lr=1e-2, weight_decay=0.1, clip_norm=1.0, eps=1e-4)
     config.train.steps = STEPS
     run = experiment.make(config)
@@ -27,7 +28,8 @@ def trained(make_config, placement):
     batches, losses = run.batches("train", train=True), []
     for _ in range(STEPS):
         state, sums = step(state, run.placement.put(next(batches)))
-        losses.append(run.placement.fetch(sums)["loss"])
+        total, weight = run.placement.fetch(sums)["loss"]
+        losses.append(total / weight)
     batches.close()
     return run, state, flatten(jax.device_get(state.params)), losses
 
