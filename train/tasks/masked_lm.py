@@ -42,7 +42,7 @@ def make(config: Any, info: Any) -> Task:
     def references(batches: Iterable[Batch]) -> dict[str, float]:
         predictors = _predictors(config.data)
         scores = byte_predictors.score(predictors, batches)
-        return {f"{name}_bits": bits / count for name, (bits, count) in scores.items() if count}
+        return {f"{name}/bits": bits / count for name, (bits, count) in scores.items() if count}
 
     return Task(
         name="masked_lm",

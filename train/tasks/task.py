@@ -31,7 +31,7 @@ class Task:
     usage: dict[str, Any] = dataclasses.field(default_factory=dict)
     # Metrics of the progress line.
     shown: tuple[str, ...] = ("loss",)
-    # (training data config, validation batches) -> scores of simple predictors, to compare with.
+    # validation batches -> scores of simple predictors to compare with, as "predictor/metric".
     references: Callable[[Iterable[Batch]], dict[str, float]] = _nothing
     # (params, net_state, validation batch, folder) -> {what: file}: pictures and samples, drawn at
     # the end of a run.
