@@ -167,7 +167,8 @@ class Placement:
             everything else bound.
 
         Returns:
-          `step(state, batch) -> (state, sums)` on what `init` and `put` return.
+          `step(state, batch) -> (state, sums)` on what `init` and `put` return. Under `pmap` the
+          sums are means over replicas: their ratios are the same everywhere, they themselves not.
         """
         if self.name == "pmap":
             step = make_step(mean=_replica_mean, replica=lambda: jax.lax.axis_index(AXIS))
