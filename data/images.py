@@ -5,7 +5,6 @@ are needed. All resizing is Pillow's antialiased bicubic.
 """
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from data.dataset import Example, Transform
-from perceiver.images import central_box, resize, to_array, to_pil
+from perceiver.images import central_box, normalise, resize, to_array, to_pil
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -165,15 +164,7 @@ class Normalise:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, uint8 [..., C], by float32 of the same shape."""
-        return example | {"image": (example["image"] - self._mean) / self._std}
-
-    @functools.cached_property
-    def _mean(self) -> np.ndarray:  # [C]
-        return np.multiply(self.mean, 255).astype(np.float32)
-
-    @functools.cached_property
-    def _std(self) -> np.ndarray:  # [C]
-        return np.multiply(self.std, 255).astype(np.float32)
+        return example | {"image": normalise(example["image"], self.mean, self.std)}
 
 
 def _resized(picture: Image.Image, size: int, box: tuple[int, ...]) -> np.ndarray:  # [S, S, C]

@@ -3,8 +3,10 @@
 All resizing is Pillow's antialiased bicubic, once, from the crop to the model's size.
 """
 
+import functools
 import io
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -65,7 +67,12 @@ def central_box(picture: Image.Image, fraction: float) -> tuple[int, int, int, i
     return left, top, left + side, top + side
 
 
-def normalise(pixels: np.ndarray, mean, std) -> np.ndarray:  # [..., C] uint8 -> f32
-    """Returns (x - 255 mean) / (255 std) per channel."""
-    scale, offset = np.multiply(std, 255), np.multiply(mean, 255)
-    return (pixels - offset.astype(np.float32)) / scale.astype(np.float32)
+def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Returns (x - 255 mean) / (255 std) per channel: uint8 [..., C] -> float32 [..., C]."""
+    offset, scale = _at_255(tuple(mean), tuple(std))
+    return (pixels - offset) / scale
+
+
+@functools.lru_cache
+def _at_255(*parts: tuple[float, ...]) -> tuple[np.ndarray, ...]:  # each [C] float32
+    return tuple(np.multiply(part, 255).astype(np.float32) for part in parts)
