@@ -14,6 +14,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from perceiver.processor import is_stacked
+
 Tree = Any
 # Leaves with fewer elements are replicated: gathering one costs a collective, and all the biases
 # and norms of a 200M-parameter model together are under a megabyte.
@@ -35,7 +37,7 @@ def split(path: str, shape: tuple[int, ...], devices: int, axis_name: str) -> P:
     """
     if math.prod(shape) < MIN_SPLIT_ELEMENTS:
         return P()
-    first = 1 if "layers" in path.split("/") else 0
+    first = 1 if is_stacked(path) else 0
     axes = [axis for axis in range(first, len(shape)) if shape[axis] % devices == 0]
     if not axes:
         return P()
