@@ -121,7 +121,7 @@ class RandomAffine:
     """A small random shift, rotation and zoom about the centre; black comes in from outside.
 
     By cubic splines, which keep small pictures sharp: with bilinear interpolation a model trains on
-    blurred digits and errs on sharp ones (held-out accuracy 95-96.5 % instead of 98 %).
+    blurred digits and errs on sharp ones (held-out accuracy 96.5 % at best instead of 98 %).
     """
 
     shift: float  # at most this part of the side, each way
