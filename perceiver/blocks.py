@@ -1,4 +1,4 @@
-"""The blocks of a Perceiver: multi-head attention, MLP, self-attend and cross-attend."""
+"""The blocks of the latent Transformer: multi-head attention, MLP, self-attend."""
 
 import dataclasses
 
@@ -6,66 +6,52 @@ import haiku as hk
 import jax
 
 from perceiver import attention
-from perceiver.attention import reference
-from perceiver.layers import FAN_IN, LayerNorm, Linear
+from perceiver.compute import Compute
+from perceiver.layers import FAN_IN, Linear
 from perceiver.residual import Residual
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MultiHeadAttention(hk.Module):
-    """Projects to H heads, attends, projects back (Perceiver, appendix C)."""
+    """Elements attend to each other: project to H heads, attend, project back."""
 
     heads: int
     qk_channels: int  # of all heads together
     v_channels: int  # of all heads together
     out_channels: int
     dropout_rate: float = 0.0  # on the attention weights
-    kernel: str = "reference"  # a key of attention.KERNELS
+    compute: Compute = Compute()
     name: str | None = None
 
-    def __call__(
-        self, x_q, x_kv, *, key_mask=None, query_mask=None, is_training=False
-    ) -> jax.Array:
-        """[B, Q, D], [B, K, C] -> [B, Q, out_channels]; masks as in `perceiver.attention`."""
-        q, k = self._query(x_q), self._key(x_kv)
-        v = self._heads(x_kv, self.v_channels, "value")  # [B, K, H, V]
+    def __call__(self, x, *, mask=None, is_training=False) -> jax.Array:
+        """[B, N, D], [B, N] (True = real) -> [B, N, out_channels]"""
         rate = self.dropout_rate if is_training else 0.0
-        attend = attention.kernel(self.kernel)
-        dropout_key = hk.next_rng_key() if rate > 0 else None
-        y = attend(
-            q,
-            k,
-            v,
-            key_mask=key_mask,
-            query_mask=query_mask,
+        y = attention.kernel(self.compute.kernel)(
+            self._heads(x, self.qk_channels, "query"),
+            self._heads(x, self.qk_channels, "key"),
+            self._heads(x, self.v_channels, "value"),
+            key_mask=mask,
             dropout_rate=rate,
-            dropout_key=dropout_key,
-        )  # [B, Q, H, V]
+            dropout_key=hk.next_rng_key() if rate > 0 else None,
+            operands=self.compute.operands,
+        )  # [B, N, H, V]
         y = y.reshape(*y.shape[:2], self.v_channels)
-        return Linear(channels=self.out_channels, w_init=FAN_IN, name="out")(y)
-
-    @hk.name_like("__call__")
-    def weights(self, x_q, x_kv, *, key_mask=None) -> jax.Array:
-        """Returns the attention weights of such a call, float32 [B, H, Q, K]."""
-        return reference.weights(self._query(x_q), self._key(x_kv), key_mask=key_mask)
+        return self._linear(self.out_channels, "out")(y)
 
     @hk.transparent
-    def _query(self, x):
-        return self._heads(x, self.qk_channels, "query")
-
-    @hk.transparent
-    def _key(self, x):
-        return self._heads(x, self.qk_channels, "key")
-
-    @hk.transparent
-    def _heads(self, x, channels, name):  # [B, T, C] -> [B, T, H, channels / H]
+    def _heads(self, x, channels, name):  # [B, N, D] -> [B, N, H, channels / H]
         if channels % self.heads:
             raise ValueError(
                 f"{self.module_name}/{name}: {channels} channels do not divide into "
                 f"{self.heads} heads; choose a multiple of the number of heads"
             )
-        y = Linear(channels=channels, w_init=FAN_IN, name=name)(x)
+        y = self._linear(channels, name)(x)
         return y.reshape(*y.shape[:2], self.heads, channels // self.heads)
+
+    @hk.transparent
+    def _linear(self, channels, name):
+        operands = self.compute.operands
+        return Linear(channels=channels, w_init=FAN_IN, operands=operands, name=name)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -73,14 +59,14 @@ class MLP(hk.Module):
     """Linear, GELU (tanh form, as the released weights need), linear."""
 
     widening: int
+    compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
         channels = x.shape[-1]
-        y = Linear(channels=channels * self.widening, w_init=FAN_IN, name="hidden")(x)
-        return Linear(channels=channels, w_init=FAN_IN, name="out")(
-            jax.nn.gelu(y, approximate=True)
-        )
+        kind = {"w_init": FAN_IN, "operands": self.compute.operands}
+        y = Linear(channels=channels * self.widening, name="hidden", **kind)(x)
+        return Linear(channels=channels, name="out", **kind)(jax.nn.gelu(y, approximate=True))
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -93,7 +79,7 @@ class SelfAttend(hk.Module):
     widening: int = 1
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
-    kernel: str = "reference"
+    compute: Compute = Compute()
     name: str | None = None
 
     def __call__(
@@ -106,65 +92,14 @@ class SelfAttend(hk.Module):
                 v_channels=self.v_channels,
                 out_channels=x.shape[-1],
                 dropout_rate=self.attention_dropout_rate,
-                kernel=self.kernel,
+                compute=self.compute,
                 name="attention",
-            )(y, y, key_mask=mask, is_training=is_training)
+            )(y, mask=mask, is_training=is_training)
 
         join = {"dropout_rate": self.dropout_rate}
         x = Residual(**join, name="attend")(x, attend, is_training=is_training)
-        return Residual(**join, name="feed_forward")(
-            x, lambda y: MLP(widening=self.widening, name="mlp")(y), is_training=is_training
-        )
 
+        def feed_forward(y):
+            return MLP(widening=self.widening, compute=self.compute, name="mlp")(y)
 
-@dataclasses.dataclass(kw_only=True, eq=False)
-class CrossAttend(hk.Module):
-    """Queries attend to inputs, then feed forward. Queries and inputs are normalised apart."""
-
-    heads: int
-    qk_channels: int | None = None  # None: as wide as the inputs (Perceiver, appendix C)
-    v_channels: int | None = None  # None: as wide as the inputs
-    widening: int = 1
-    query_residual: bool = True
-    dropout_rate: float = 0.0
-    attention_dropout_rate: float = 0.0
-    kernel: str = "reference"
-    name: str | None = None
-
-    def __call__(
-        self, x, inputs, *, key_mask=None, query_mask=None, is_training=False
-    ) -> jax.Array:
-        """[B, N, D], [B, M, C], [B, M], [B, N] -> [B, N, D]"""
-        masks = {"key_mask": key_mask, "query_mask": query_mask}
-
-        def attend(y):
-            normed = LayerNorm(name="norm_inputs")(inputs)
-            return self._attention(x, inputs)(y, normed, **masks, is_training=is_training)
-
-        join = Residual(skip=self.query_residual, dropout_rate=self.dropout_rate, name="attend")
-        x = join(x, attend, is_training=is_training)
-        return Residual(dropout_rate=self.dropout_rate, name="feed_forward")(
-            x, lambda y: MLP(widening=self.widening, name="mlp")(y), is_training=is_training
-        )
-
-    @hk.name_like("__call__")
-    def weights(self, x, inputs, *, key_mask=None) -> jax.Array:
-        """Returns the attention weights of such a call, float32 [B, H, N, M]."""
-
-        def attend(y):
-            normed = LayerNorm(name="norm_inputs")(inputs)
-            return self._attention(x, inputs).weights(y, normed, key_mask=key_mask)
-
-        return Residual(skip=False, name="attend")(x, attend)
-
-    @hk.transparent
-    def _attention(self, x, inputs) -> MultiHeadAttention:
-        return MultiHeadAttention(
-            heads=self.heads,
-            qk_channels=self.qk_channels or inputs.shape[-1],
-            v_channels=self.v_channels or inputs.shape[-1],
-            out_channels=x.shape[-1],
-            dropout_rate=self.attention_dropout_rate,
-            kernel=self.kernel,
-            name="attention",
-        )
+        return Residual(**join, name="feed_forward")(x, feed_forward, is_training=is_training)

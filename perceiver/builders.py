@@ -33,7 +33,7 @@ def _backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
     common = {
         "dropout_rate": spec.dropout_rate,
         "attention_dropout_rate": spec.attention_dropout_rate,
-        "kernel": spec.kernel,
+        "compute": spec.compute,
     }
 
     def encoder(index):
@@ -91,7 +91,7 @@ def _image_parts(spec: specs.ImageClassifier) -> Parts:
             channels=spec.query_channels,
             heads=spec.query_heads,
             query_residual=spec.query_residual,
-            kernel=spec.kernel,
+            compute=spec.decode_compute,
             name="outputs",
         )
     return Parts(
@@ -120,7 +120,7 @@ def _text_parts(spec: specs.MaskedLM) -> Parts:
         heads=spec.query_heads,
         qk_channels=spec.query_qk_channels,
         query_residual=spec.query_residual,
-        kernel=spec.kernel,
+        compute=spec.decode_compute,
         name="outputs",
     )
     return Parts(

@@ -7,6 +7,7 @@ papers, and thereby *defines* what every faster cross-attention must equal.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ class Segment:
     )
     mask: jax.Array | None = None  # [B, M] bool, True = real; None = all real
     name: str = dataclasses.field(default="inputs", metadata={"static": True})
+    inverse_std: jax.Array | None = None  # [B, M], see cross_attention.statistics
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -65,6 +67,8 @@ class ByteArray:
     """All segments of a batch; `ByteArray.of(...)` makes one and checks that they fit."""
 
     segments: tuple[Segment, ...]
+    # A cross_attention.Sequence where the elements are split over devices.
+    sequence: Any = dataclasses.field(default=None, metadata={"static": True})
 
     @classmethod
     def of(cls, *segments: Segment) -> "ByteArray":

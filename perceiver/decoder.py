@@ -1,17 +1,30 @@
 """Decoder: output queries read the latents by one cross-attend (Perceiver IO, section 3.2)."""
 
 import dataclasses
+import logging
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 
-from perceiver.blocks import CrossAttend
-from perceiver.layers import Linear
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import Compute
+from perceiver.cross_attend import CrossAttend
+from perceiver.cross_attention import Plan, Sizes, Weights, query_plan
+from perceiver.cross_attention.queries import QueryWeights, decode
+from perceiver.layers import FAN_IN, LayerNorm, Linear
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Decoder(hk.Module):
-    """Queries [B, O, E] x latents [B, N, D] -> [B, O, out_channels], or [B, O, E] unprojected."""
+    """Queries [B, O, E] x latents [B, N, D] -> [B, O, out_channels], or [B, O, E] unprojected.
+
+    Many queries are decoded some at a time, so that no array has the size of queries x latents.
+    Queries that are a `ByteArray` of E channels (optical flow: the inputs themselves) are never
+    concatenated then, and the structure of their positions is used. `plan` tells which path it is.
+    """
 
     heads: int
     qk_channels: int | None = None  # None: as wide as the latents
@@ -19,20 +32,113 @@ class Decoder(hk.Module):
     query_residual: bool = True
     out_channels: int | None = None  # None: no final projection
     widening: int = 1
-    kernel: str = "reference"
+    compute: Compute = Compute()
     name: str | None = None
 
-    def __call__(self, queries, latents, *, query_mask=None, is_training=False) -> jax.Array:
-        """`query_mask` [B, O]: the attention output of a query with False is zero."""
+    def __call__(
+        self, queries: jax.Array | ByteArray, latents, *, query_mask=None, is_training=False
+    ) -> jax.Array:
+        """`query_mask` [B, O]: a query with False reads nothing. None: a byte array's own mask."""
+        queries = _as_byte_array(queries, "queries")
+        query_mask = queries.mask if query_mask is None else query_mask
+        plan = self.plan(queries, latents)
+        logger.info("%s: %s", self.module_name, plan)
+        if plan.is_plain:
+            return self._at_once(queries, latents, query_mask, is_training=is_training)
+        weights = self._weights(queries.channels, latents.shape[-1])
+        outputs, start = [], 0
+        for segment, choice in zip(queries.segments, plan.choices, strict=True):
+            stop = start + segment.size
+            y = decode(
+                segment,
+                latents,
+                weights,
+                choice.path,
+                heads=self.heads,
+                residual=self.query_residual,
+                query_mask=None if query_mask is None else query_mask[:, start:stop],
+                compute=self.compute,
+            )
+            outputs.append(y)
+            start = stop
+        return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=1)
+
+    @hk.name_like("__call__")
+    def plan(self, queries: jax.Array | ByteArray, latents) -> Plan:
+        """Returns which path such a call takes; makes no parameters and computes nothing."""
+        queries = _as_byte_array(queries, "queries")
+        qk_channels, v_channels = self._widths(latents.shape[-1])
+        sizes = Sizes(
+            queries=queries.size,
+            heads=self.heads,
+            qk_channels=qk_channels,
+            v_channels=v_channels,
+        )
+        return query_plan.choose(queries, latents.shape[1], sizes, path=self.compute.path)
+
+    @hk.transparent
+    def _widths(self, latent_channels: int) -> tuple[int, int]:
+        return self.qk_channels or latent_channels, self.v_channels or latent_channels
+
+    @hk.transparent
+    def _at_once(self, queries: ByteArray, latents, query_mask, *, is_training):
         x = CrossAttend(
             heads=self.heads,
             qk_channels=self.qk_channels,
             v_channels=self.v_channels,
             widening=self.widening,
             query_residual=self.query_residual,
-            kernel=self.kernel,
+            compute=dataclasses.replace(self.compute, path="plain"),
             name="cross_attend",
-        )(queries, latents, query_mask=query_mask, is_training=is_training)
+        )(
+            queries.dense(),
+            _as_byte_array(latents, "latents"),
+            query_mask=query_mask,
+            is_training=is_training,
+        )
         if self.out_channels is None:
             return x
         return Linear(channels=self.out_channels, name="out")(x)
+
+    @hk.transparent
+    def _weights(self, channels: int, latent_channels: int) -> QueryWeights:
+        """Returns the parameters that `_at_once` makes, from the same paths in the same order."""
+        qk_channels, v_channels = self._widths(latent_channels)
+
+        def linear(fan_in, width, name):
+            return Linear(channels=width, w_init=FAN_IN, name=name).parameters(fan_in)
+
+        def norm(width, name):
+            return LayerNorm(name=name).parameters(width)
+
+        with hk.name_scope("cross_attend"):
+            with hk.name_scope("attend"):
+                of_queries = norm(channels, "norm")
+                of_latents = norm(latent_channels, "norm_inputs")
+                with hk.name_scope("attention"):
+                    query = linear(channels, qk_channels, "query")
+                    key = linear(latent_channels, qk_channels, "key")
+                    value = linear(latent_channels, v_channels, "value")
+                    out = linear(v_channels, channels, "out")
+            with hk.name_scope("feed_forward"):
+                of_mlp = norm(channels, "norm")
+                with hk.name_scope("mlp"):
+                    hidden = linear(channels, channels * self.widening, "hidden")
+                    mlp_out = linear(channels * self.widening, channels, "out")
+        final = None
+        if self.out_channels is not None:
+            final = Linear(channels=self.out_channels, name="out").parameters(channels)
+        return QueryWeights(
+            norm=of_queries,
+            latents=Weights(*of_latents, *key, *value),
+            query=query,
+            out=out,
+            mlp_norm=of_mlp,
+            hidden=hidden,
+            mlp_out=mlp_out,
+            final=final,
+        )
+
+
+def _as_byte_array(x: jax.Array | ByteArray, name: str) -> ByteArray:
+    return x if isinstance(x, ByteArray) else ByteArray.of(Segment(x, name=name))

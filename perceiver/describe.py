@@ -91,8 +91,12 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
         )
         yield _field("", f"processors    use weights {', '.join(map(str, spec['processors']))}")
     yield _field("output", _array(summary["outputs"]))
+    for path in dict.fromkeys(summary["paths"]):  # stages of the same path are told once
+        yield from _wrapped("path", path)
     yield _field(
-        "compute", f"{spec['dtype']}, attention kernel {spec['kernel']}, remat {spec['remat']}"
+        "compute",
+        f"{spec['dtype']}, operands {spec['operands']}, attention kernel {spec['kernel']}, "
+        f"remat {spec['remat']}",
     )
 
 
@@ -167,6 +171,12 @@ def _memory(summary: dict[str, Any]) -> Iterable[str]:
 
 def _field(name: str, value: str) -> str:
     return f"  {name:<12}{value}"
+
+
+def _wrapped(name: str, value: str) -> Iterable[str]:
+    first, *rest = textwrap.wrap(value, WIDTH - 14)
+    yield _field(name, first)
+    yield from (_field("", line) for line in rest)
 
 
 def _array(x: dict[str, Any]) -> str:

@@ -5,8 +5,10 @@ import dataclasses
 import haiku as hk
 import jax
 
-from perceiver.blocks import CrossAttend
 from perceiver.byte_array import ByteArray
+from perceiver.compute import Compute
+from perceiver.cross_attend import CrossAttend
+from perceiver.cross_attention import Plan
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -23,21 +25,22 @@ class Encoder(hk.Module):
     widening: int = 1
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
-    kernel: str = "reference"
+    compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, latents, byte_array: ByteArray, *, is_training=False) -> jax.Array:
         """[B, N, D] -> [B, N, D]"""
-        inputs = byte_array.dense().astype(latents.dtype)  # [B, M, C]
-        return self._cross_attend()(
-            latents, inputs, key_mask=byte_array.mask, is_training=is_training
-        )
+        return self._cross_attend()(latents, byte_array, is_training=is_training)
 
     @hk.name_like("__call__")
     def weights(self, latents, byte_array: ByteArray) -> jax.Array:
         """Returns what the latents attend to: float32 [B, H, N, M]."""
-        inputs = byte_array.dense().astype(latents.dtype)
-        return self._cross_attend().weights(latents, inputs, key_mask=byte_array.mask)
+        return self._cross_attend().weights(latents, byte_array)
+
+    @hk.name_like("__call__")
+    def plan(self, latents, byte_array: ByteArray, *, is_training=False) -> Plan:
+        """Returns which path such a call takes."""
+        return self._cross_attend().plan(latents, byte_array, is_training=is_training)
 
     @hk.transparent
     def _cross_attend(self) -> CrossAttend:
@@ -48,6 +51,6 @@ class Encoder(hk.Module):
             widening=self.widening,
             dropout_rate=self.dropout_rate,
             attention_dropout_rate=self.attention_dropout_rate,
-            kernel=self.kernel,
+            compute=self.compute,
             name="cross_attend",
         )

@@ -6,15 +6,20 @@ in float32.
 """
 
 import dataclasses
+import string
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver.products import operand_dtype, product
+
 # Weights inside attention and MLPs: variance 1/fan_in after truncation. Elsewhere Haiku's own
 # default is used, a normal of standard deviation 1/sqrt(fan_in) cut at two, so slightly narrower
 # (as in the released models).
 FAN_IN = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
+
+EPSILON = 1e-5  # of every layer norm, added to the variance
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -23,15 +28,33 @@ class Linear(hk.Module):
 
     channels: int
     w_init: hk.initializers.Initializer | None = None  # None: truncated normal, 1/sqrt(fan_in)
+    operands: str = "float32"  # of the product, see `dot`
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., channels]
-        fan_in = x.shape[-1]
+        w, b = self.parameters(x.shape[-1])
+        y = dot(x, w, self.operands)
+        return y + jnp.broadcast_to(b.astype(x.dtype), y.shape)
+
+    def parameters(self, fan_in: int) -> tuple[jax.Array, jax.Array]:
+        """Returns w [fan_in, channels] and b [channels], for who applies them in another way."""
         w_init = self.w_init or hk.initializers.TruncatedNormal(fan_in**-0.5)
         w = hk.get_parameter("w", [fan_in, self.channels], jnp.float32, init=w_init)
-        b = hk.get_parameter("b", [self.channels], jnp.float32, init=jnp.zeros)
-        y = jnp.dot(x, w.astype(x.dtype))
-        return y + jnp.broadcast_to(b.astype(x.dtype), y.shape)
+        return w, hk.get_parameter("b", [self.channels], jnp.float32, init=jnp.zeros)
+
+
+def dot(x: jax.Array, w: jax.Array, operands: str = "float32") -> jax.Array:
+    """Returns x w over the last axis, [..., C] x [C, D] -> [..., D], in x's dtype.
+
+    Args:
+      x: activations.
+      w: weights, rounded to x's dtype.
+      operands: "bfloat16" rounds float32 operands of this product and of its gradient's two;
+        sums stay float32.
+    """
+    axes = string.ascii_letters[4 : 3 + x.ndim]  # all but c and d
+    dtype = operand_dtype(x, operands)
+    return product(f"{axes}c,cd->{axes}d", x, w, dtype, result=x.dtype)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -41,11 +64,19 @@ class LayerNorm(hk.Module):
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
-        scale = hk.get_parameter("scale", [x.shape[-1]], jnp.float32, init=jnp.ones)
-        offset = hk.get_parameter("offset", [x.shape[-1]], jnp.float32, init=jnp.zeros)
-        y = jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-5)
-        y = y * jnp.broadcast_to(scale, y.shape) + jnp.broadcast_to(offset, y.shape)
-        return y.astype(x.dtype)
+        return layer_norm(x, *self.parameters(x.shape[-1]))
+
+    def parameters(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        """Returns scale [channels] and offset [channels]."""
+        scale = hk.get_parameter("scale", [channels], jnp.float32, init=jnp.ones)
+        return scale, hk.get_parameter("offset", [channels], jnp.float32, init=jnp.zeros)
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+    """Normalises [..., C] in float32 and returns x's dtype."""
+    y = jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=EPSILON)
+    y = y * jnp.broadcast_to(scale, y.shape) + jnp.broadcast_to(offset, y.shape)
+    return y.astype(x.dtype)
 
 
 def dropout(x: jax.Array, rate: float, *, is_training: bool) -> jax.Array:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from perceiver import cross_attention
 from perceiver.byte_array import ByteArray
+from perceiver.cross_attention import Plan
 from perceiver.encoder import Encoder
 from perceiver.processor import Processor
 
@@ -88,6 +90,7 @@ class Perceiver:
         self, byte_array: ByteArray, *, is_training: bool = False
     ) -> jax.Array:  # -> [B, N, D]
         """Runs all stages."""
+        byte_array = cross_attention.prepare(byte_array)  # once for all stages
         latents = self._initial(byte_array)
         for encoder, processor in self.sharing.stages:
             latents = self.encoders[encoder](latents, byte_array, is_training=is_training)
@@ -98,12 +101,21 @@ class Perceiver:
         self, byte_array: ByteArray
     ) -> list[jax.Array]:  # one [B, H, N, M] per stage
         """Returns what the latents attend to in each cross-attend."""
+        byte_array = cross_attention.prepare(byte_array)
         maps, latents = [], self._initial(byte_array)
         for encoder, processor in self.sharing.stages:
             maps.append(self.encoders[encoder].weights(latents, byte_array))
             latents = self.encoders[encoder](latents, byte_array)
             latents = self.processors[processor](latents)
         return maps
+
+    def plans(self, byte_array: ByteArray, *, is_training: bool = False) -> list[Plan]:
+        """Returns which path each stage's cross-attend takes (see `perceiver.cross_attention`)."""
+        latents = self._initial(byte_array)
+        return [
+            self.encoders[encoder].plan(latents, byte_array, is_training=is_training)
+            for encoder in self.sharing.encoders
+        ]
 
     def _initial(self, byte_array: ByteArray) -> jax.Array:
         latents = self.latents().astype(self.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from perceiver import specs
 from perceiver.builders import KINDS, Inputs
+from perceiver.cross_attention import Plan, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,20 @@ class Model:
         self.check(inputs)
         return self._transformed.apply[2](params, state, None, inputs)[0]
 
+    def explain(self, batch_size: int = 1, *, is_training: bool = False) -> list[Plan]:
+        """Returns which path the cross-attend of each stage takes and why; print them.
+
+        Nothing is computed: paths depend on shapes, and on whether weights are dropped.
+        """
+        found = []
+
+        def record(params, state, inputs):
+            found.extend(self._transformed.apply[3](params, state, None, inputs, is_training)[0])
+
+        params, state = jax.eval_shape(self.init, jax.random.key(0))
+        jax.eval_shape(record, params, state, self.example_inputs(batch_size))
+        return found
+
     def example_inputs(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes and dtypes of a batch of inputs."""
         return KINDS[self.spec.kind].example(self.spec, batch_size)
@@ -56,8 +71,13 @@ class Model:
         KINDS[self.spec.kind].check(self.spec, inputs)
 
 
-def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
-    """Builds a model from a spec, e.g. `build(released.MODELS["imagenet-fourier"])`."""
+def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None = None) -> Model:
+    """Builds a model from a spec, e.g. `build(released.MODELS["imagenet-fourier"])`.
+
+    Args:
+      spec: what the model is.
+      sequence: a mesh axis over whose devices the byte array's elements are split.
+    """
     spec = specs.parse(spec)
     dtype = jnp.dtype(spec.dtype)
 
@@ -69,7 +89,10 @@ def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
                 k: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
                 for k, x in ((k, inputs[k]) for k in KINDS[spec.kind].example(spec, 1))
             }
-            return parts.preprocess(cast, is_training=is_training)
+            byte_array = parts.preprocess(cast, is_training=is_training)
+            if hk.running_init():  # on one example, which need not divide over anything
+                return byte_array
+            return dataclasses.replace(byte_array, sequence=sequence)
 
         def predict(inputs, is_training=False):
             byte_array = preprocess(inputs, is_training)
@@ -84,10 +107,13 @@ def build(spec: Mapping[str, Any] | specs.Backbone) -> Model:
         def attention_maps(inputs):
             return parts.perceiver.attention_maps(preprocess(inputs))
 
+        def plans(inputs, is_training):
+            return parts.perceiver.plans(preprocess(inputs, is_training), is_training=is_training)
+
         def init(inputs):
             # in training mode: batch norm has no averages to evaluate with yet
             return predict(inputs, is_training=True)
 
-        return init, (predict, encode, attention_maps)
+        return init, (predict, encode, attention_maps, plans)
 
     return Model(spec, hk.multi_transform_with_state(make))

@@ -116,6 +116,22 @@ class SeparableFourier:
             parts.append(jnp.split(full.reshape(self.size, -1), [1, 1 + bands], axis=-1))
         return _interleave(parts)
 
+    def split(self, channels: jax.Array) -> tuple[jax.Array, ...]:  # [..., P] -> [..., 1 + 2K] each
+        """Sorts an array over the P channels of `dense()` by axis, as the tables are."""
+        bands = [(table.shape[1] - 1) // 2 for table in self.tables]
+        widths = [1] * len(bands) + bands + bands
+        ends = [sum(widths[: i + 1]) for i in range(len(widths) - 1)]
+        parts = jnp.split(channels, ends, axis=-1)
+        axes = range(len(bands))
+        return tuple(jnp.concatenate(parts[axis :: len(bands)], axis=-1) for axis in axes)
+
+    def join(self, axes: tuple[jax.Array, ...]) -> jax.Array:  # [..., 1 + 2K] each -> [..., P]
+        """Undoes `split`."""
+        splits = [[1, 1 + (table.shape[1] - 1) // 2] for table in self.tables]
+        return _interleave(
+            [jnp.split(part, ends, axis=-1) for part, ends in zip(axes, splits, strict=True)]
+        )
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,17 @@ import dataclasses
 import haiku as hk
 import jax
 
+from perceiver.attention import recompute
 from perceiver.blocks import SelfAttend
+from perceiver.compute import Compute
 
 STACK = "layers"  # the path component that marks parameters with a leading layer axis
 
 _POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(*recompute.SAVED),
+    ),
 }
 REMAT = ("none", "layer", "block", *_POLICIES)
 
@@ -37,7 +42,7 @@ class Processor(hk.Module):
     widening: int = 1
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
-    kernel: str = "reference"
+    compute: Compute = Compute()
     remat: str = "none"  # the backward pass recomputes: nothing, layers, blocks, all but "dots"
     name: str | None = None
 
@@ -53,7 +58,7 @@ class Processor(hk.Module):
                 widening=self.widening,
                 dropout_rate=self.dropout_rate,
                 attention_dropout_rate=self.attention_dropout_rate,
-                kernel=self.kernel,
+                compute=self.compute,
                 name="self_attend",
             )(x, mask=mask, is_training=is_training)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from perceiver import attention
+from perceiver.compute import OPERANDS, PATHS, Compute
 from perceiver.inputs.image import POSITIONS, STEMS
 from perceiver.model import Sharing
 from perceiver.processor import REMAT
@@ -40,7 +41,11 @@ class Backbone:
     self_widening: int = 1
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
-    kernel: str = "reference"  # of perceiver.attention.KERNELS
+    kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
+    operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
+    cross_path: str = "auto"  # of the encoders, one of compute.PATHS: see perceiver.cross_attention
+    decode_path: str = "auto"  # the same of the decoder
+    chunk: int = 0  # elements that a cross-attend handles at a time; 0: chosen for the platform
     remat: str = "none"  # of perceiver.processor.REMAT
     dtype: str = "float32"  # compute dtype; parameters, softmax, norms stay float32
 
@@ -54,7 +59,10 @@ class Backbone:
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("dropout_rate", "attention_dropout_rate"):
             self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
-        self._choice("kernel", tuple(attention.KERNELS))
+        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._choice("operands", OPERANDS)
+        self._choice("cross_path", PATHS)
+        self._choice("decode_path", PATHS)
         self._choice("remat", REMAT)
         self._choice("dtype", DTYPES)
         for part, width in (("self", self.latent_channels), ("cross", 0)):
@@ -71,6 +79,16 @@ class Backbone:
     @property
     def sharing(self) -> Sharing:
         return Sharing(encoders=self.encoders, processors=self.processors)
+
+    @property
+    def compute(self) -> Compute:
+        return Compute(
+            kernel=self.kernel, operands=self.operands, path=self.cross_path, chunk=self.chunk
+        )
+
+    @property
+    def decode_compute(self) -> Compute:
+        return dataclasses.replace(self.compute, path=self.decode_path)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the flat dict that `parse` reads."""

@@ -57,6 +57,7 @@ def summarize(
             {"encoder": encoder, "processor": processor}
             for encoder, processor in model.spec.sharing.stages
         ],
+        "paths": [str(plan) for plan in model.explain(batch_size)],
         "outputs": _array(jax.eval_shape(forward, params, state, inputs)),
         "parameters": {
             "total": _size(params),

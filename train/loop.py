@@ -85,6 +85,8 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
         f"{parameters:,} parameters, {layout.name} on {layout.devices} x "
         f"{jax.devices()[0].device_kind}, {origin}"
     )
+    for plan in dict.fromkeys(map(str, experiment.task.model.explain(is_training=True))):
+        report.say(f"cross-attend to {plan}")
     if layout.name == "sharded":
         report.say(sharding.format_table(sharding.sharding_table(state)))
 

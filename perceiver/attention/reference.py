@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-_MASKED = -1e30  # finite, so that a row of masked keys gives no NaN
+from perceiver.products import operand_dtype
+
+MASKED = -1e30  # finite, so that a row of masked keys gives no NaN
 
 
 def weights(
@@ -15,18 +17,28 @@ def weights(
     if key_mask is None:
         return jax.nn.softmax(logits, axis=-1)
     real = key_mask[:, None, None, :]  # [B, 1, 1, K]
-    return jnp.where(real, jax.nn.softmax(jnp.where(real, logits, _MASKED), axis=-1), 0.0)
+    return jnp.where(real, jax.nn.softmax(jnp.where(real, logits, MASKED), axis=-1), 0.0)
 
 
 def attend(
-    q, k, v, *, key_mask=None, query_mask=None, dropout_rate=0.0, dropout_key=None
+    q,
+    k,
+    v,
+    *,
+    key_mask=None,
+    query_mask=None,
+    dropout_rate=0.0,
+    dropout_key=None,
+    operands="float32",
 ) -> jax.Array:
     """Attends, [B, Q, H, C] -> [B, Q, H, V]; the contract is in `perceiver.attention`."""
+    dtype, result = operand_dtype(q, operands), v.dtype
+    q, k, v = (x.astype(dtype) for x in (q, k, v))
     p = weights(q, k, key_mask=key_mask)  # [B, H, Q, K]
     if dropout_rate > 0:
         keep = jax.random.bernoulli(dropout_key, 1 - dropout_rate, p.shape)
         p = jnp.where(keep, p / (1 - dropout_rate), 0.0)
-    y = jnp.einsum("bhqk,bkhv->bqhv", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    y = jnp.einsum("bhqk,bkhv->bqhv", p.astype(dtype), v, preferred_element_type=jnp.float32)
     if query_mask is not None:
         y = jnp.where(query_mask[:, :, None, None], y, 0.0)
-    return y.astype(v.dtype)
+    return y.astype(result)

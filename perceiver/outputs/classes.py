@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver.compute import Compute
 from perceiver.decoder import Decoder
 from perceiver.layers import Linear
 from perceiver.positions import LearnedTable
@@ -32,7 +33,7 @@ class QueryClassifier(hk.Module):
     channels: int  # E, of the query
     heads: int
     query_residual: bool
-    kernel: str = "reference"
+    compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
@@ -43,7 +44,7 @@ class QueryClassifier(hk.Module):
             heads=self.heads,
             query_residual=self.query_residual,
             out_channels=self.classes,
-            kernel=self.kernel,
+            compute=self.compute,
             name="decoder",
         )
         return decoder(queries, latents, is_training=is_training)[:, 0]

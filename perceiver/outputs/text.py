@@ -7,6 +7,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver.compute import Compute
 from perceiver.decoder import Decoder
 from perceiver.positions import LearnedTable
 
@@ -20,7 +21,7 @@ class TiedText(hk.Module):
     heads: int
     qk_channels: int
     query_residual: bool = False
-    kernel: str = "reference"
+    compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, latents, *, length: int, query_mask=None, is_training=False) -> jax.Array:
@@ -38,7 +39,7 @@ class TiedText(hk.Module):
             qk_channels=self.qk_channels,
             v_channels=channels,
             query_residual=self.query_residual,
-            kernel=self.kernel,
+            compute=self.compute,
             name="decoder",
         )(queries, latents, query_mask=query_mask, is_training=is_training)
         bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)

@@ -71,9 +71,10 @@ CONFIGS_KNOW = ("perceiver.released", "perceiver.specs")
 # Each tuple is one layer, lowest first; a name stands for a file or a folder.
 LAYERS = {
     "perceiver": [
-        ("images", "layers", "positions", "released", "tokenizer"),
+        ("compute", "images", "layers", "positions", "released", "tokenizer"),
         ("attention", "byte_array", "residual"),
-        ("blocks",),
+        ("blocks", "cross_attention"),
+        ("cross_attend",),
         ("encoder", "processor", "decoder"),
         ("inputs", "outputs"),
         ("model",),

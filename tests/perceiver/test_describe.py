@@ -69,6 +69,7 @@ def test_json_keys_are_stable(capsys):
         "byte_array",
         "latents",
         "stages",
+        "paths",
         "outputs",
         "parameters",
         "flops",

@@ -44,8 +44,8 @@ DEEP = {
 
 
 def trace(spec, batch_size):
-    """Returns (forward function, abstract arguments)."""
-    model = build(spec)
+    """Returns (forward function of the dense form, abstract arguments)."""
+    model = build(spec | {"cross_path": "plain"})
     params, state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     return (
         lambda params, state, inputs: model.apply(params, state, None, inputs)[0],

@@ -13,13 +13,20 @@ STEPS = 5
 # and LAMB's division by the root of tiny second moments magnifies that.
 TOLERANCE = 2e-4
 
-CONFIGS = {"images": digits.get_config, "masked bytes": masked_lm.get_config}
+# config, variant, path of the cross-attend (small inputs would all be "plain")
+CONFIGS = {
+    "images": (digits.get_config, "fourier,smoke", "separable"),
+    "learned positions": (digits.get_config, "learned,smoke", "shared"),
+    "masked bytes": (masked_lm.get_config, "smoke", "streaming"),
+}
 
 
-def trained(make_config, placement):
+def trained(case, placement, path=None):
     """Parameters and losses after a few steps; also the run's experiment and last state."""
-    config = make_config("smoke")
+    make_config, variant, usual_path = case
+    config = make_config(variant)
     config.placement = placement
+    config.model.cross_path = path or usual_path
     config.model.latent_channels = 64  # arrays large enough to be split
     config.optim.update(name="lamb", lr=1e-2, weight_decay=0.1, clip_norm=1.0, eps=1e-4)
     config.train.steps = STEPS
@@ -36,21 +43,32 @@ def trained(make_config, placement):
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
 def single(request):
-    make_config = CONFIGS[request.param]
-    return make_config, *trained(make_config, "single")[2:]
+    case = CONFIGS[request.param]
+    return case, *trained(case, "single")[2:]
 
 
-@pytest.mark.parametrize("placement", ["pmap", "sharded"])
-def test_eight_devices_take_the_steps_of_one(single, placement):
-    make_config, expected, losses = single
-    run, state, params, ours = trained(make_config, placement)
-    assert run.placement.devices == 8
-    np.testing.assert_allclose(ours, losses, rtol=1e-4)
+def assert_same_steps(params, expected):
     for key, x in expected.items():
         if key.endswith("attention/key/b"):
             continue  # its true gradient is zero, and LAMB makes steps of the rounding noise
         error = np.abs(params[key] - x).max() / np.abs(x).max()
         assert error < TOLERANCE, f"{key}: {error:.1e}"
+
+
+def test_the_path_of_a_cross_attend_changes_no_step(single):
+    case, expected, losses = single
+    _, _, params, ours = trained(case, "single", path="plain")
+    np.testing.assert_allclose(ours, losses, rtol=1e-4)
+    assert_same_steps(params, expected)
+
+
+@pytest.mark.parametrize("placement", ["pmap", "sharded"])
+def test_eight_devices_take_the_steps_of_one(single, placement):
+    case, expected, losses = single
+    run, state, params, ours = trained(case, placement)
+    assert run.placement.devices == 8
+    np.testing.assert_allclose(ours, losses, rtol=1e-4)
+    assert_same_steps(params, expected)
     if placement == "sharded":
         rows = {row.path: row for row in sharding.sharding_table(state)}
         split = [row for row in rows.values() if row.bytes_per_device < row.bytes_total]

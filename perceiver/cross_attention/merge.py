@@ -1,0 +1,35 @@
+"""Merges attention to parts of the inputs, exactly, by their log-sum-exps.
+
+A part is (y [B, N, H, V], lse [B, N, H]): softmax attention within the part, and the logarithm of
+the sum of its exponentiated logits. A query that saw nothing in a part has lse `NOTHING` there.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+NOTHING = -1e30  # finite: differences of it are 0, not NaN
+
+Part = tuple[jax.Array, jax.Array]  # y [B, N, H, V], lse [B, N, H]
+
+
+def merge(parts: Sequence[Part]) -> Part:
+    """Returns attention to the union of the parts."""
+    if len(parts) == 1:
+        return parts[0]
+    lses = jnp.stack([lse for _, lse in parts])
+    total = jax.nn.logsumexp(lses, axis=0)
+    shares = jnp.exp(lses - total[None])
+    y = sum(share[..., None] * y for share, (y, _) in zip(shares, parts, strict=True))
+    return y, total
+
+
+def merge_across(part: Part, axis_name: str) -> Part:
+    """Merges the parts of all devices along a mesh axis; for use inside `jax.shard_map`."""
+    y, lse = part
+    top = jax.lax.pmax(jax.lax.stop_gradient(lse), axis_name)
+    share = jnp.exp(lse - top)
+    total = jax.lax.psum(share, axis_name)
+    y = jax.lax.psum(share[..., None] * y, axis_name) / total[..., None]
+    return y, top + jnp.log(total)

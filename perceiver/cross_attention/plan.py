@@ -1,0 +1,134 @@
+"""Which path a cross-attend takes: decided from shapes while tracing, and told.
+
+  plain      the byte array is concatenated, keys and values are formed, a kernel attends.
+             For few inputs, and for dropout on the attention weights.
+  separable  a grid with Fourier positions: rows and columns are scored apart (`separable`)
+  shared     absorbed projections; positions that the batch shares are never repeated (`shared`)
+  streaming  keys and values are formed chunk by chunk: for many narrow heads (`streaming`)
+
+All but `plain` take the segments one by one and merge by log-sum-exp. Which is cheapest is decided
+by counting operations for each query and input; the constants were fitted to measurements of
+`python -m benchmarks.attention`.
+"""
+
+import dataclasses
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import PATHS
+from perceiver.positions import SeparableFourier
+
+FEW_KEYS = 1024  # with fewer inputs, the plain form's arrays are small and its setup is shorter
+_SOFTMAX = 24  # operations for the exponential, maximum and sums of one weight
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The path of one segment (of all together, if plain)."""
+
+    segment: str
+    elements: int
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.segment} ({self.elements:,} elements): {self.path}, {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The choices of one cross-attend."""
+
+    choices: tuple[Choice, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        return self.choices[0].path == "plain"
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.choices))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The static sizes of a cross-attend."""
+
+    queries: int  # N
+    heads: int  # H
+    qk_channels: int  # of all heads together
+    v_channels: int
+
+
+def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "auto") -> Plan:
+    """Returns the plan of a cross-attend.
+
+    Args:
+      byte_array: the inputs; only its structure and shapes matter.
+      sizes: of queries and heads.
+      drops: whether attention weights are dropped out.
+      path: "auto", or the path to force.
+
+    Raises:
+      ValueError: a forced path that cannot serve; it names the segment and the reason.
+    """
+    if path not in PATHS:
+        raise ValueError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}")
+    if path != "auto":
+        return _forced(byte_array, drops, path)
+    if drops:
+        return _plain(byte_array, "because dropout needs the attention weights")
+    if byte_array.size <= FEW_KEYS:
+        return _plain(byte_array, f"at most {FEW_KEYS:,} elements")
+    return Plan(tuple(_cheapest(segment, sizes) for segment in byte_array.segments))
+
+
+def _plain(byte_array: ByteArray, reason: str) -> Plan:
+    names = " + ".join(segment.name for segment in byte_array.segments)
+    return Plan((Choice(names, byte_array.size, "plain", reason),))
+
+
+def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
+    if path == "plain":
+        return _plain(byte_array, "as asked for")
+    if drops:
+        raise ValueError(
+            f"path {path!r} never forms the attention weights, so it cannot drop any; use "
+            "path='plain' or attention_dropout_rate=0"
+        )
+    for segment in byte_array.segments:
+        if path == "separable" and not isinstance(segment.positions, SeparableFourier):
+            kind = type(segment.positions).__name__ if segment.positions is not None else "no"
+            raise ValueError(
+                f"path 'separable' cannot serve segment {segment.name!r} with {kind} positions: it "
+                "needs SeparableFourier; use path='auto' or 'shared'"
+            )
+    return Plan(tuple(Choice(s.name, s.size, path, "as asked for") for s in byte_array.segments))
+
+
+def _cheapest(segment: Segment, sizes: Sizes) -> Choice:
+    costs = _costs(segment, sizes)
+    path = min(costs, key=costs.get)
+    return Choice(segment.name, segment.size, path, _reason(segment, sizes, path, costs))
+
+
+def _costs(segment: Segment, sizes: Sizes) -> dict[str, float]:
+    """Operations for each input, of all queries and heads together."""
+    weights = sizes.queries * sizes.heads
+    width, softmax = sizes.qk_channels + sizes.v_channels, weights * _SOFTMAX
+    shared = 4 * weights * segment.channels + softmax
+    streaming = 2 * width * (sizes.queries + segment.channels) + softmax
+    if not isinstance(segment.positions, SeparableFourier):
+        return {"shared": shared, "streaming": streaming}
+    # A grid of one axis has nothing to separate: its table is what the batch shares.
+    grid = (
+        4 * weights * segment.content.shape[-1] + 2 * softmax if len(segment.dims) > 1 else shared
+    )
+    return {"separable": grid, "streaming": streaming}
+
+
+def _reason(segment: Segment, sizes: Sizes, path: str, costs: dict[str, float]) -> str:
+    if path == "streaming":
+        return f"{sizes.heads} heads are too narrow to absorb {segment.channels} channels"
+    ratio = f"{costs['streaming'] / costs[path]:.1f}x fewer operations than streaming"
+    if path == "separable":
+        return f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {ratio}"
+    return f"{sizes.heads} head(s) that absorb {segment.channels} channels, {ratio}"

@@ -1,0 +1,155 @@
+"""The decoder's cross-attend: many queries read few latents, some queries at a time.
+
+All that happens to a query happens within a chunk: attention, projection, residual, MLP, the final
+linear layer. Nothing of the size queries x latents is formed, and of the size queries x channels
+only what goes in and out. `query_scores` explains the paths; with one head the values, too, may
+absorb a projection, that of the output.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import Compute
+from perceiver.cross_attention import chunks, query_scores, softmax
+from perceiver.cross_attention.absorb import Weights
+from perceiver.cross_attention.paths import keys_and_values
+from perceiver.cross_attention.query_layout import Chunk, Common, form, is_grid, take_apart
+from perceiver.cross_attention.statistics import inverse_std
+from perceiver.layers import layer_norm
+from perceiver.products import product
+
+Affine = tuple[jax.Array, jax.Array]  # w and b of a linear layer, scale and offset of a norm
+
+
+class QueryWeights(NamedTuple):
+    """What a decoder applies to queries and latents."""
+
+    norm: Affine  # [E]
+    latents: Weights
+    query: Affine  # [E, H c]
+    out: Affine  # [H v, E]
+    mlp_norm: Affine  # [E]
+    hidden: Affine  # [E, widening E]
+    mlp_out: Affine  # [widening E, E]
+    final: Affine | None  # [E, K]
+
+
+class _Shared(NamedTuple):
+    """What all chunks use, formed once."""
+
+    common: Common
+    keys: query_scores.Keys
+    values: jax.Array  # [B, H, v, N], or absorbed [B, 1, E, N]
+    weights: QueryWeights
+
+
+def decode(
+    segment: Segment,
+    latents: jax.Array,
+    weights: QueryWeights,
+    path: str,
+    *,
+    heads: int,
+    residual: bool,
+    query_mask: jax.Array | None = None,
+    compute: Compute = Compute(),
+) -> jax.Array:
+    """Decodes the queries of one segment.
+
+    Args:
+      segment: O queries of E channels.
+      latents: [B, N, D].
+      weights: of the decoder.
+      path: "streaming" (formed), "shared" (absorbed) or "separable", as planned.
+      heads: H.
+      residual: whether attention is added to the query or takes its place.
+      query_mask: [B, O] bool or None; queries with False read nothing.
+      compute: its `chunk` and `operands` matter.
+
+    Returns:
+      [B, O, K], or [B, O, E] without a final layer, in the dtype of the queries.
+    """
+    dtype = segment.content.dtype
+    if path == "separable" and not is_grid(segment):
+        path = "shared"  # a list has one table, as long as itself
+    v_channels = weights.out[0].shape[0]
+    step = _Step(
+        path=path,
+        absorbs_values=absorbs_values(latents.shape[1], segment.channels, v_channels, heads),
+        residual=residual,
+        operands="bfloat16" if compute.operands == "bfloat16" else dtype.name,
+    )
+    chunk, common = take_apart(segment, query_mask)
+    if path == "separable":
+        deviation = segment.inverse_std if segment.inverse_std is not None else inverse_std(segment)
+        chunk = chunk._replace(inverse_std=deviation.reshape(chunk.content.shape[:-1]))
+    k, v = _keys_and_values(latents, weights.latents, heads, dtype)
+    if step.absorbs_values:
+        v = product("bhvn,ve->bhen", v, weights.out[0], step.operands)
+    keys = query_scores.prepare(path, k, weights.norm, weights.query, segment)
+    size = _chunk_size(segment, heads * latents.shape[1], compute.chunk)
+    y = chunks.map_chunks(step, size, _Shared(common, keys, v, weights), chunk)
+    return y.reshape(y.shape[0], segment.size, y.shape[-1])
+
+
+def absorbs_values(latents: int, channels: int, v_channels: int, heads: int) -> bool:
+    """Whether values as wide as the output cost less than projecting what was read."""
+    return heads == 1 and latents * channels < v_channels * (latents + channels)
+
+
+def _keys_and_values(latents, weights: Weights, heads, dtype):  # -> [B, H, c, N], [B, H, v, N]
+    weights = weights._replace(key_b=jnp.zeros_like(weights.key_b))  # the softmax does not see it
+    memory = ByteArray.of(Segment(latents, name="latents"))
+    k, v = keys_and_values(memory, weights, heads=heads, dtype=dtype)
+    return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
+
+
+def _chunk_size(segment: Segment, scores: int, chunk: int) -> int:
+    """Returns the number of queries, or of rows of a grid, to take at a time."""
+    formed = scores + 4 * segment.channels  # floats for one query: its scores, its hidden layers
+    size = chunk or chunks.automatic(segment.content.shape[0], formed)
+    return max(1, size // segment.dims[-1]) if is_grid(segment) else size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Step:
+    """The whole decoder for a chunk of queries."""
+
+    path: str
+    absorbs_values: bool
+    residual: bool
+    operands: str
+
+    def __call__(self, shared: _Shared, chunk: Chunk) -> jax.Array:  # -> [B, W, K], [B, R, X, K]
+        weights, dtype = shared.weights, chunk.content.dtype
+        x = form(chunk, shared.common)  # [B, W, E]; unused, so not formed, where separable
+        y = softmax.attend(self._scores(x, chunk, shared), shared.values, self.operands)
+        y = y.swapaxes(1, 2).reshape(*x.shape[:2], -1)  # [B, W, H v]
+        if not self.absorbs_values:
+            y = product("bwv,ve->bwe", y, weights.out[0], self.operands)
+        if chunk.keep is not None:
+            y = y * chunk.keep.reshape(*y.shape[:2], 1)
+        y = (y + jnp.broadcast_to(weights.out[1], y.shape)).astype(dtype)
+        x = x + y if self.residual else y
+        y = self._linear(layer_norm(x, *weights.mlp_norm), weights.hidden)
+        x = x + self._linear(jax.nn.gelu(y, approximate=True), weights.mlp_out)
+        if weights.final is not None:
+            x = self._linear(x, weights.final)
+        return x.reshape(*chunk.content.shape[:-1], x.shape[-1])
+
+    def _scores(self, x, chunk, shared):  # -> [B, H, W, N]
+        if self.path == "separable":
+            return query_scores.separable(chunk, shared.keys, self.operands)
+        if self.path == "shared":
+            return query_scores.absorbed(x, shared.keys, self.operands)
+        weights = shared.weights
+        return query_scores.formed(x, shared.keys, weights.norm, weights.query, self.operands)
+
+    def _linear(self, x, weights):  # [B, W, C] -> [B, W, channels]
+        w, b = weights
+        y = product("bwc,cd->bwd", x, w, self.operands)
+        return (y + jnp.broadcast_to(b, y.shape)).astype(x.dtype)

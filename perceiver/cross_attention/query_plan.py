@@ -1,0 +1,86 @@
+"""Which path a decoder takes: decided from shapes while tracing, and told.
+
+  plain      all at once, queries concatenated: for few queries
+  separable  queries on a grid: rows and columns are scored apart
+  shared     one head: the keys absorb the queries' projection
+  streaming  queries are projected, chunk by chunk: for many heads, or few latents
+
+All but `plain` take some queries at a time (`queries`). Which is cheapest is decided by counting
+operations for each query; a decoder may take several segments, each by its own path.
+"""
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import PATHS
+from perceiver.cross_attention.plan import Choice, Plan, Sizes
+from perceiver.cross_attention.query_layout import is_grid
+from perceiver.positions import SeparableFourier
+
+FEW_SCORES = 2**22  # of an example: below, all arrays of a decoder are small, and one step is best
+
+
+def choose(queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto") -> Plan:
+    """Returns the plan of a decoder.
+
+    Args:
+      queries: only their structure and shapes matter.
+      latents: N.
+      sizes: of the queries, and of the heads.
+      path: "auto", or the path to force.
+
+    Raises:
+      ValueError: a forced path that cannot serve; it names the segment and the reason.
+    """
+    if path not in PATHS:
+        raise ValueError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}")
+    scores = queries.size * latents * sizes.heads
+    if path == "plain" or (path == "auto" and scores <= FEW_SCORES):
+        names = " + ".join(segment.name for segment in queries.segments)
+        reason = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
+        return Plan((Choice(names, queries.size, "plain", reason),))
+    pick = _cheapest if path == "auto" else _forced
+    return Plan(tuple(pick(segment, latents, sizes, path) for segment in queries.segments))
+
+
+def _forced(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice:
+    del latents
+    absorbs = path in ("shared", "separable")
+    if absorbs and sizes.heads > 1:
+        raise ValueError(
+            f"path {path!r} cannot serve queries {segment.name!r} with {sizes.heads} heads: keys "
+            "absorb the projection of one head; use path='auto' or 'streaming'"
+        )
+    if path == "separable" and not isinstance(segment.positions, SeparableFourier):
+        kind = type(segment.positions).__name__ if segment.positions is not None else "no"
+        raise ValueError(
+            f"path 'separable' cannot serve queries {segment.name!r} with {kind} positions: it "
+            "needs SeparableFourier; use path='auto' or 'shared'"
+        )
+    return Choice(segment.name, segment.size, path, "as asked for")
+
+
+def _cheapest(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice:
+    del path
+    if sizes.heads > 1:
+        reason = f"{sizes.heads} heads are too narrow to absorb {segment.channels} channels"
+        return Choice(segment.name, segment.size, "streaming", reason)
+    costs = _costs(segment, latents, sizes)
+    best = min(costs, key=costs.get)
+    reason = f"one head of {sizes.qk_channels} channels, {segment.channels} of a query"
+    if best != "streaming":
+        reason += f": {costs['streaming'] / costs[best]:.1f}x fewer operations than streaming"
+    if best == "separable":
+        reason = f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {reason}"
+    return Choice(segment.name, segment.size, best, reason)
+
+
+def _costs(segment: Segment, latents: int, sizes: Sizes) -> dict[str, float]:
+    """Operations that score one query against all latents."""
+    channels, width = segment.channels, sizes.qk_channels
+    absorbing = 2 * latents * width * channels / segment.size  # once, for all queries
+    costs = {
+        "streaming": 2 * width * (channels + latents),
+        "shared": 2 * latents * channels + absorbing,
+    }
+    if is_grid(segment):
+        costs["separable"] = latents * (2 * segment.content.shape[-1] + 4) + absorbing
+    return costs
