@@ -1,6 +1,6 @@
 """What the training loop costs beside the device's own work, as a ratio within one run.
 
-    python benchmarks/loop_overhead.py [--steps 200] [--rounds 5] [--config.train...]
+    python -m benchmarks.loop_overhead [--steps 100] [--rounds 5]
 
 The quickstart's training step is timed twice, in turn: bare (the same batch, already on the
 device, again and again) and in the loop (batches drawn, augmented and transferred, metrics kept,
@@ -11,13 +11,9 @@ the data pipeline and the step share the cores; on an accelerator they do not.
 import argparse
 import contextlib
 import io
-import pathlib
 import statistics
-import sys
 import tempfile
 import time
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
 

@@ -41,10 +41,13 @@ class CrossAttend(hk.Module):
                 y, byte_array, self._norm(byte_array), query_mask, is_training=is_training
             )
 
+        def feed_forward(y):
+            return MLP(widening=self.widening, compute=self.compute, name="mlp")(y)
+
         join = Residual(skip=self.query_residual, dropout_rate=self.dropout_rate, name="attend")
         x = join(x, attend, is_training=is_training)
         return Residual(dropout_rate=self.dropout_rate, name="feed_forward")(
-            x, lambda y: MLP(widening=self.widening, name="mlp")(y), is_training=is_training
+            x, feed_forward, is_training=is_training
         )
 
     @hk.name_like("__call__")
@@ -106,7 +109,7 @@ class CrossAttention(hk.Module):
             dropout_key=hk.next_rng_key() if rate > 0 else None,
         )  # [B, N, H, v]
         y = y.reshape(*y.shape[:2], self.v_channels)
-        return Linear(channels=self.out_channels, w_init=FAN_IN, name="out")(y)
+        return self._linear(self.out_channels, "out")(y)
 
     @hk.name_like("__call__")
     def weights(self, x, byte_array: ByteArray, norm) -> jax.Array:
@@ -128,6 +131,7 @@ class CrossAttention(hk.Module):
 
     @hk.transparent
     def _query(self, x):  # [B, N, D] -> [B, N, H, c]
+        self._check_heads()
         y = self._linear(self.qk_channels, "query")(x)
         return y.reshape(*y.shape[:2], self.heads, -1)
 
@@ -139,9 +143,14 @@ class CrossAttention(hk.Module):
 
     @hk.transparent
     def _linear(self, channels, name):
-        if channels % self.heads:
-            raise ValueError(
-                f"{self.module_name}/{name}: {channels} channels do not divide into "
-                f"{self.heads} heads; choose a multiple of the number of heads"
-            )
-        return Linear(channels=channels, w_init=FAN_IN, name=name)
+        operands = self.compute.operands
+        return Linear(channels=channels, w_init=FAN_IN, operands=operands, name=name)
+
+    @hk.transparent
+    def _check_heads(self):
+        for name, channels in (("query", self.qk_channels), ("value", self.v_channels)):
+            if channels % self.heads:
+                raise ValueError(
+                    f"{self.module_name}/{name}: {channels} channels do not divide into "
+                    f"{self.heads} heads; choose a multiple of the number of heads"
+                )

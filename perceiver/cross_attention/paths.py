@@ -14,7 +14,7 @@ from perceiver.cross_attention.absorb import Weights, absorb_keys, apply_values
 from perceiver.cross_attention.merge import NOTHING, Part, merge
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
-from perceiver.layers import layer_norm
+from perceiver.layers import dot, layer_norm
 from perceiver.positions import PerExample, SeparableFourier
 
 
@@ -47,8 +47,9 @@ def attend(
     if plan.is_plain:
         kernel = attention.kernel(compute.kernel)
         drop = {"dropout_rate": dropout_rate, "dropout_key": dropout_key}
-        k, v = keys_and_values(byte_array, weights, heads=q.shape[2], dtype=q.dtype)
-        return kernel(q, k, v, key_mask=byte_array.mask, query_mask=query_mask, **drop)
+        masks = {"key_mask": byte_array.mask, "query_mask": query_mask}
+        k, v = keys_and_values(byte_array, weights, q, compute.operands)
+        return kernel(q, k, v, operands=compute.operands, **masks, **drop)
     byte_array, sequence = statistics.prepare(byte_array), byte_array.sequence
     g = absorb_keys(q, weights)  # [B, N H, C]
     parts = []
@@ -66,20 +67,23 @@ def attend(
 
 def attention_weights(q: jax.Array, byte_array: ByteArray, weights: Weights) -> jax.Array:
     """Returns all weights of such an attention, float32 [B, H, N, M]."""
-    k, _ = keys_and_values(byte_array, weights, heads=q.shape[2], dtype=q.dtype)
+    k, _ = keys_and_values(byte_array, weights, q)
     return reference.weights(q, k, key_mask=byte_array.mask)
 
 
 def keys_and_values(
-    byte_array: ByteArray, weights: Weights, *, heads: int, dtype
+    byte_array: ByteArray, weights: Weights, q: jax.Array, operands: str = "float32"
 ) -> tuple[jax.Array, jax.Array]:  # [B, M, H, c], [B, M, H, v]
-    """Forms keys and values of the concatenated byte array: the form that defines all others."""
-    x = layer_norm(byte_array.dense().astype(dtype), weights.scale, weights.offset)  # [B, M, C]
+    """Forms keys and values of the concatenated byte array, in q's dtype and number of heads.
+
+    This is the form that defines all others.
+    """
+    x = layer_norm(byte_array.dense().astype(q.dtype), weights.scale, weights.offset)  # [B, M, C]
 
     def project(w, b):
-        y = jnp.dot(x, w.astype(dtype))
-        y = y + jnp.broadcast_to(b.astype(dtype), y.shape)
-        return y.reshape(*y.shape[:2], heads, -1)
+        y = dot(x, w, operands)
+        y = y + jnp.broadcast_to(b.astype(y.dtype), y.shape)
+        return y.reshape(*y.shape[:2], q.shape[2], -1)
 
     return project(weights.key_w, weights.key_b), project(weights.value_w, weights.value_b)
 

@@ -17,7 +17,7 @@ from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
 from perceiver.positions import SeparableFourier
 
-FEW_KEYS = 1024  # with fewer inputs, the plain form's arrays are small and its setup is shorter
+FEW_WEIGHTS = 2**16  # N x M of a head: below, the plain form is as fast, and shorter
 _SOFTMAX = 24  # operations for the exponential, maximum and sums of one weight
 
 
@@ -76,8 +76,8 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
         return _forced(byte_array, drops, path)
     if drops:
         return _plain(byte_array, "because dropout needs the attention weights")
-    if byte_array.size <= FEW_KEYS:
-        return _plain(byte_array, f"at most {FEW_KEYS:,} elements")
+    if sizes.queries * byte_array.size <= FEW_WEIGHTS:
+        return _plain(byte_array, f"at most {FEW_WEIGHTS:,} weights for a head")
     return Plan(tuple(_cheapest(segment, sizes) for segment in byte_array.segments))
 
 

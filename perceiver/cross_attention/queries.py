@@ -12,15 +12,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
+from perceiver.byte_array import Segment
 from perceiver.compute import Compute
 from perceiver.cross_attention import chunks, query_scores, softmax
 from perceiver.cross_attention.absorb import Weights
-from perceiver.cross_attention.paths import keys_and_values
 from perceiver.cross_attention.query_layout import Chunk, Common, form, is_grid, take_apart
 from perceiver.cross_attention.statistics import inverse_std
-from perceiver.layers import layer_norm
-from perceiver.products import product
+from perceiver.layers import dot, layer_norm
+from perceiver.products import operand_dtype, product
 
 Affine = tuple[jax.Array, jax.Array]  # w and b of a linear layer, scale and offset of a norm
 
@@ -64,7 +63,7 @@ def decode(
       segment: O queries of E channels.
       latents: [B, N, D].
       weights: of the decoder.
-      path: "streaming" (formed), "shared" (absorbed) or "separable", as planned.
+      path: "streaming", "shared" or "separable", as planned.
       heads: H.
       residual: whether attention is added to the query or takes its place.
       query_mask: [B, O] bool or None; queries with False read nothing.
@@ -73,45 +72,47 @@ def decode(
     Returns:
       [B, O, K], or [B, O, E] without a final layer, in the dtype of the queries.
     """
-    dtype = segment.content.dtype
     if path == "separable" and not is_grid(segment):
-        path = "shared"  # a list has one table, as long as itself
-    v_channels = weights.out[0].shape[0]
+        path = "shared"  # the table of a list is as long as the list
     step = _Step(
         path=path,
-        absorbs_values=absorbs_values(latents.shape[1], segment.channels, v_channels, heads),
+        absorbs_values=_absorbs_values(latents.shape[1], *weights.out[0].shape, heads),
         residual=residual,
-        operands="bfloat16" if compute.operands == "bfloat16" else dtype.name,
+        operands=operand_dtype(segment.content, compute.operands).name,
     )
-    chunk, common = take_apart(segment, query_mask)
-    if path == "separable":
-        deviation = segment.inverse_std if segment.inverse_std is not None else inverse_std(segment)
-        chunk = chunk._replace(inverse_std=deviation.reshape(chunk.content.shape[:-1]))
-    k, v = _keys_and_values(latents, weights.latents, heads, dtype)
+    k, v = _keys_and_values(latents, weights.latents, heads, step.operands)
     if step.absorbs_values:
         v = product("bhvn,ve->bhen", v, weights.out[0], step.operands)
     keys = query_scores.prepare(path, k, weights.norm, weights.query, segment)
+    queries, common = take_apart(segment, query_mask)
+    if path == "separable":
+        inverse = segment.inverse_std if segment.inverse_std is not None else inverse_std(segment)
+        inverse = inverse.reshape(queries.content.shape[:-1])
+        queries = queries._replace(inverse_std=inverse, row_scores=keys.rows)
+        keys = keys._replace(rows=None)
     size = _chunk_size(segment, heads * latents.shape[1], compute.chunk)
-    y = chunks.map_chunks(step, size, _Shared(common, keys, v, weights), chunk)
+    y = chunks.map_chunks(step, size, _Shared(common, keys, v, weights), queries)
     return y.reshape(y.shape[0], segment.size, y.shape[-1])
 
 
-def absorbs_values(latents: int, channels: int, v_channels: int, heads: int) -> bool:
-    """Whether values as wide as the output cost less than projecting what was read."""
+def _absorbs_values(latents: int, v_channels: int, channels: int, heads: int) -> bool:
+    """Whether values as wide as the queries cost less than projecting what was read."""
     return heads == 1 and latents * channels < v_channels * (latents + channels)
 
 
-def _keys_and_values(latents, weights: Weights, heads, dtype):  # -> [B, H, c, N], [B, H, v, N]
-    weights = weights._replace(key_b=jnp.zeros_like(weights.key_b))  # the softmax does not see it
-    memory = ByteArray.of(Segment(latents, name="latents"))
-    k, v = keys_and_values(memory, weights, heads=heads, dtype=dtype)
-    return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
+def _keys_and_values(latents, weights: Weights, heads: int, operands: str):
+    """[B, N, D] -> [B, H, c, N], [B, H, v, N], without the key bias."""
+    x = layer_norm(latents, weights.scale, weights.offset)
+    shape = (x.shape[0], heads, -1, x.shape[1])
+    k = product("bnd,dc->bcn", x, weights.key_w, operands).reshape(shape)
+    v = product("bnd,dv->bvn", x, weights.value_w, operands).reshape(shape)
+    return k, v + weights.value_b.reshape(1, heads, -1, 1)
 
 
 def _chunk_size(segment: Segment, scores: int, chunk: int) -> int:
     """Returns the number of queries, or of rows of a grid, to take at a time."""
-    formed = scores + 4 * segment.channels  # floats for one query: its scores, its hidden layers
-    size = chunk or chunks.automatic(segment.content.shape[0], formed)
+    floats = scores + 4 * segment.channels  # for one query: its scores, its hidden layers
+    size = chunk or chunks.automatic(segment.content.shape[0], floats)
     return max(1, size // segment.dims[-1]) if is_grid(segment) else size
 
 
@@ -126,11 +127,11 @@ class _Step:
 
     def __call__(self, shared: _Shared, chunk: Chunk) -> jax.Array:  # -> [B, W, K], [B, R, X, K]
         weights, dtype = shared.weights, chunk.content.dtype
-        x = form(chunk, shared.common)  # [B, W, E]; unused, so not formed, where separable
+        x = form(chunk, shared.common)  # [B, W, E]; where nothing uses it, it is not computed
         y = softmax.attend(self._scores(x, chunk, shared), shared.values, self.operands)
-        y = y.swapaxes(1, 2).reshape(*x.shape[:2], -1)  # [B, W, H v]
+        y = y.swapaxes(1, 2).reshape(*x.shape[:2], -1)  # [B, W, H v], absorbed [B, W, E]
         if not self.absorbs_values:
-            y = product("bwv,ve->bwe", y, weights.out[0], self.operands)
+            y = dot(y, weights.out[0], self.operands)
         if chunk.keep is not None:
             y = y * chunk.keep.reshape(*y.shape[:2], 1)
         y = (y + jnp.broadcast_to(weights.out[1], y.shape)).astype(dtype)
@@ -141,15 +142,14 @@ class _Step:
             x = self._linear(x, weights.final)
         return x.reshape(*chunk.content.shape[:-1], x.shape[-1])
 
-    def _scores(self, x, chunk, shared):  # -> [B, H, W, N]
+    def _scores(self, x, chunk: Chunk, shared: _Shared) -> jax.Array:  # -> [B, H, W, N]
+        keys, weights = shared.keys, shared.weights
         if self.path == "separable":
-            return query_scores.separable(chunk, shared.keys, self.operands)
+            return query_scores.separable(chunk, keys, self.operands)
         if self.path == "shared":
-            return query_scores.absorbed(x, shared.keys, self.operands)
-        weights = shared.weights
-        return query_scores.formed(x, shared.keys, weights.norm, weights.query, self.operands)
+            return query_scores.shared(x, keys, self.operands)
+        return query_scores.streaming(x, keys, weights.norm, weights.query, self.operands)
 
-    def _linear(self, x, weights):  # [B, W, C] -> [B, W, channels]
-        w, b = weights
-        y = product("bwc,cd->bwd", x, w, self.operands)
-        return (y + jnp.broadcast_to(b, y.shape)).astype(x.dtype)
+    def _linear(self, x, weights: Affine) -> jax.Array:
+        y = dot(x, weights[0], self.operands)
+        return y + jnp.broadcast_to(weights[1].astype(y.dtype), y.shape)

@@ -1,4 +1,4 @@
-"""How the queries of a segment are laid out for a loop over chunks, and put together again."""
+"""How the queries of a segment are laid out for a loop over chunks, and put together in a chunk."""
 
 import math
 from typing import NamedTuple
@@ -16,7 +16,8 @@ class Chunk(NamedTuple):
     content: jax.Array  # [B, W, F], grid [B, R, X, F]
     positions: jax.Array | None  # [1 or B, W, P], grid [1, R, P'] of all axes but the last
     keep: jax.Array | None  # query mask as 0 and 1: [B, W], grid [B, R, X]
-    inverse_std: jax.Array | None = None  # grid [B, R, X]
+    inverse_std: jax.Array | None = None  # separable path: [B, R, X]
+    row_scores: jax.Array | None = None  # separable path: [B, R, N]
 
 
 class Common(NamedTuple):
@@ -33,13 +34,13 @@ def is_grid(segment: Segment) -> bool:
 
 def take_apart(segment: Segment, query_mask: jax.Array | None) -> tuple[Chunk, Common]:
     """Returns all queries of a segment, in row-major order along axis 1, and what they share."""
-    batch, positions = segment.content.shape[0], segment.positions
-    shape = (batch, segment.size)
+    positions, shape = segment.positions, (segment.content.shape[0], segment.size)
     if is_grid(segment):
         last = segment.dims[-1]
-        shape = (batch, segment.size // last, last)
-        positions = _row_features(positions)[None]
+        shape = (shape[0], segment.size // last, last)
+        positions = row_features(positions)[None]
     elif positions is not None:
+        # the only table of a grid of one axis is in the order of its dense form
         one_axis = isinstance(positions, SeparableFourier) and len(positions.tables) == 1
         positions = positions.tables[0] if one_axis else positions.dense()
         positions = jnp.expand_dims(positions, range(3 - positions.ndim))
@@ -62,13 +63,13 @@ def form(chunk: Chunk, common: Common) -> jax.Array:  # -> [B, W, E]
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-def _row_features(grid: SeparableFourier) -> jax.Array:  # [R, P']
-    """Returns the features of all axes but the last at each row (R of all those axes)."""
+def row_features(grid: SeparableFourier) -> jax.Array:  # [R, P']
+    """Returns the features of all axes but the last, one line for each of their R points."""
     *dims, _ = grid.dims
     tables = []
     for axis, table in enumerate(grid.tables[:-1]):
         others = [i for i in range(len(dims)) if i != axis]
-        full = jnp.broadcast_to(jnp.expand_dims(table, others), (*dims, table.shape[1]))
+        full = _broadcast(jnp.expand_dims(table, others), tuple(dims))
         tables.append(full.reshape(math.prod(dims), -1))
     return jnp.concatenate(tables, axis=-1)
 
@@ -81,6 +82,6 @@ def _grid_features(rows: jax.Array, grid: SeparableFourier) -> jax.Array:  # [R,
     return grid.join(tuple(_broadcast(part, shape) for part in axes))
 
 
-def _broadcast(part: jax.Array, shape) -> jax.Array:  # [..., C] -> [*shape, C]
+def _broadcast(part: jax.Array, shape: tuple[int, ...]) -> jax.Array:  # [..., C] -> [*shape, C]
     part = jnp.expand_dims(part, range(len(shape) + 1 - part.ndim))
     return jnp.broadcast_to(part, (*shape, part.shape[-1]))

@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec
 
 from perceiver.byte_array import Segment
 from perceiver.cross_attention.merge import Part, merge_across
-from perceiver.cross_attention.plan import FEW_KEYS
 from perceiver.positions import Dense, PerExample, SeparableFourier
+
+FEW_ELEMENTS = 1024  # that every device may attend to, if they do not divide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Sequence:
           ValueError: many elements whose first axis does not divide over the devices.
         """
         rows, devices = segment.dims[0], self.mesh.shape[self.axis]
-        if rows % devices and segment.size > FEW_KEYS:
+        if rows % devices and segment.size > FEW_ELEMENTS:
             raise ValueError(
                 f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid do not divide "
                 f"over {devices} devices of mesh axis {self.axis!r}; pad it to a multiple and "

@@ -7,7 +7,7 @@ import pytest
 import perceiver
 from perceiver import cross_attention
 from perceiver.byte_array import ByteArray, Segment
-from perceiver.cross_attention import FEW_KEYS, Sizes
+from perceiver.cross_attention import FEW_WEIGHTS, Sizes
 from perceiver.positions import Dense, PerExample, SeparableFourier
 from perceiver.released import MODELS
 
@@ -48,9 +48,10 @@ def test_heads_of_a_grid_are_absorbed_all_the_same():
     assert choose(segment(dims, fourier(dims)), heads=8).choices[0].path == "separable"
 
 
-@pytest.mark.parametrize(("size", "path"), [(FEW_KEYS, "plain"), (FEW_KEYS + 1, "shared")])
-def test_few_keys_are_plain(size, path):
-    assert choose(segment((size,))).choices[0].path == path
+@pytest.mark.parametrize(("more", "path"), [(0, "plain"), (1, "shared")])
+def test_few_weights_are_plain(more, path):
+    size = FEW_WEIGHTS // 64 + more
+    assert choose(segment((size,)), queries=64).choices[0].path == path
 
 
 def test_dropout_of_weights_is_plain_and_no_other_path_may_be_forced():

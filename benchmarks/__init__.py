@@ -1,0 +1,13 @@
+"""Benchmarks: each prints a table and takes `--json FILE`, `--smoke` and `--rounds`.
+
+    python -m benchmarks.attention      cross-attends at the papers' sizes, every path
+    python -m benchmarks.models         whole models, training memory and compile time
+    python -m benchmarks.scaling        memory and time from a thousand to a million inputs, a PNG
+    python -m benchmarks.training_step  a whole training step beside Hugging Face's PyTorch
+    python -m benchmarks.report         the tables of RESULTS.md from the JSON files
+    python -m benchmarks.compile_step   compile time and memory of full-size training steps
+    python -m benchmarks.loop_overhead  what the training loop costs beside the step
+
+The baseline is `dense`: DeepMind's formulas, as written in the papers. `measure` times and weighs,
+`floor` counts operations on paper, `table` prints and records.
+"""

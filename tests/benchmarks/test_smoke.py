@@ -1,0 +1,80 @@
+"""Every benchmark runs at tiny sizes, as its command line says, and writes what it prints."""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import measure, models
+
+slow = pytest.mark.slow
+
+
+def run(module: str, *words: str) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *words]
+    done = subprocess.run(command, cwd=measure.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "forms"),
+    [
+        ("attention", ["million"], {"separable"}),
+        pytest.param(
+            "attention",
+            ["arbitrary", "flow-decoder", "video"],
+            {"dense", "shared", "separable", "auto"},
+            marks=slow,
+        ),
+        pytest.param("models", [], {"dense", "auto", "remat none", "remat layer"}, marks=slow),
+    ],
+)
+def test_smoke(tmp_path, module, words, forms):
+    path = tmp_path / "rows.json"
+    printed = run(module, *words, "--smoke", "--rounds", "2", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert (found["benchmark"], found["settings"]["smoke"]) == (module, True)
+    assert forms <= {row["form"] for row in found["rows"]}
+    for row in found["rows"]:
+        assert row["case"] in printed
+        assert row.get("error", 0) < (1e-5 if row["dtype"] == "float32" else 0.1)
+        assert "resident_mib" in row or row["temp_mib"] >= 0
+    assert "the figures mean nothing" in printed
+
+
+@slow
+def test_scaling_draws(tmp_path):
+    rows, picture = tmp_path / "rows.json", tmp_path / "scaling.png"
+    run("scaling", "--smoke", "--rounds", "1", "--json", str(rows), "--png", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(rows.read_text())["rows"]
+    assert {row["form"] for row in found} == {"dense", "auto"}
+    assert len({row["inputs"] for row in found}) == 2
+    peaks = [row["resident_mib"] for row in found if "resident_mib" in row]
+    assert len(peaks) == 2
+    assert min(peaks) > 50
+
+
+@slow
+def test_compile_step():
+    printed = run("compile_step", "--batch", "1", "--remat", "layer")
+    name, _, *figures = printed.splitlines()[-1].split()
+    assert name == "imagenet-fourier"
+    assert all(float(figure) > 0 for figure in figures)
+
+
+def test_loop_overhead_starts():
+    assert "median of the ratios" in run("loop_overhead", "--help")
+
+
+@slow
+def test_dense_memory_grows_by_the_same_for_every_block():
+    # What the extrapolation from one and two blocks rests on.
+    tiny = models.get_spec(models.IMAGENET, argparse.Namespace(smoke=True))
+    spec = dataclasses.replace(tiny, blocks=4, layers=1, latents=127, latent_channels=64)
+    exact, guess = (models.dense_memory(spec, exact=exact)["temp_mib"] for exact in (True, False))
+    assert guess == pytest.approx(exact, rel=0.02)
