@@ -11,8 +11,11 @@ Masks are bool, True = real.
 """
 
 from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import Compute
+from perceiver.cross_attention import Sequence
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
+from perceiver.host_outputs import decode_to_host
 from perceiver.model import Perceiver, Sharing
 from perceiver.models import Model, build
 from perceiver.positions import Dense, LearnedTable, PerExample, SeparableFourier, fourier_features
@@ -22,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ByteArray",
+    "Compute",
     "Decoder",
     "Dense",
     "Encoder",
@@ -32,7 +36,9 @@ __all__ = [
     "Processor",
     "Segment",
     "SeparableFourier",
+    "Sequence",
     "Sharing",
     "build",
+    "decode_to_host",
     "fourier_features",
 ]

@@ -41,6 +41,11 @@ class Decoder(hk.Module):
         """`query_mask` [B, O]: a query with False reads nothing. None: a byte array's own mask."""
         queries = _as_byte_array(queries, "queries")
         query_mask = queries.mask if query_mask is None else query_mask
+        if query_mask is not None and query_mask.shape != (queries.batch, queries.size):
+            raise ValueError(
+                f"{self.module_name}: query_mask {query_mask.shape} must be "
+                f"{(queries.batch, queries.size)}, one bool for each query"
+            )
         plan = self.plan(queries, latents)
         logger.info("%s: %s", self.module_name, plan)
         if plan.is_plain:
@@ -98,7 +103,8 @@ class Decoder(hk.Module):
         )
         if self.out_channels is None:
             return x
-        return Linear(channels=self.out_channels, name="out")(x)
+        operands = self.compute.operands
+        return Linear(channels=self.out_channels, operands=operands, name="out")(x)
 
     @hk.transparent
     def _weights(self, channels: int, latent_channels: int) -> QueryWeights:

@@ -46,7 +46,7 @@ class Backbone:
     cross_path: str = "auto"  # of the encoders, one of compute.PATHS: see perceiver.cross_attention
     decode_path: str = "auto"  # the same of the decoder
     chunk: int = 0  # elements that a cross-attend handles at a time; 0: chosen for the platform
-    remat: str = "none"  # of perceiver.processor.REMAT
+    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
     dtype: str = "float32"  # compute dtype; parameters, softmax, norms stay float32
 
     def __post_init__(self):

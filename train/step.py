@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train.optim import global_norm
+
 Tree = Any
 Batch = Mapping[str, Any]
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, weight), both f32 []
@@ -141,12 +143,17 @@ def make_train_step(
         grads, sums, net_state = mean(gradients(state.params, state.net_state, rng, batch))
 
         weight = sums["loss"][1]
-        weight = jnp.where(weight > 0, weight, 1.0)  # no weight: the gradient sum is zero already
-        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        # no weight: the gradient sum is zero already
+        scale = 1.0 / jnp.where(weight > 0, weight, 1.0)
+        # The norm is taken of what is in memory already, and so cheap a factor joins each use of
+        # the gradient: XLA would write a quotient, or what a norm is taken of, to memory first.
+        norm = global_norm(grads) * scale
+        grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(grads, state.opt_state, state.params, norm=norm)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay) if ema_decay else None
-        sums = sums | {"grad_norm": (optax.tree.norm(grads), jnp.ones(()))}
+        sums = sums | {"grad_norm": (norm, jnp.ones(()))}
         return TrainState(state.step + 1, params, net_state, opt_state, ema), sums
 
     return step

@@ -40,6 +40,9 @@ def map_chunks(step: Callable, size: int, shared: Any, arrays: Any) -> jax.Array
       size: elements per step; the last step may be smaller.
       shared: arrays that all steps use; their gradients are summed in float32.
       arrays: arrays of as many elements along axis 1, one slice of which goes to each step.
+
+    Returns:
+      What a single step would. Inside `jax.shard_map` this needs `check_vma=False`.
     """
     total = jax.tree.leaves(arrays)[0].shape[1]
 
@@ -77,6 +80,7 @@ map_chunks.defvjp(_forward, _backward)
 
 def _loop(run, total, size, carry):
     """Runs whole chunks in a compiled loop, then what is left over, with its own shape."""
+    size = min(size, total)
     count, rest = divmod(total, size)
     carry = jax.lax.fori_loop(0, count, lambda i, carry: run(i * size, size, carry), carry)
     return run(count * size, rest, carry) if rest else carry

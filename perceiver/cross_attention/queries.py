@@ -19,7 +19,7 @@ from perceiver.cross_attention.absorb import Weights
 from perceiver.cross_attention.query_layout import Chunk, Common, form, is_grid, take_apart
 from perceiver.cross_attention.statistics import inverse_std
 from perceiver.layers import dot, layer_norm
-from perceiver.products import operand_dtype, product
+from perceiver.products import in_order, operand_dtype, product
 
 Affine = tuple[jax.Array, jax.Array]  # w and b of a linear layer, scale and offset of a norm
 
@@ -80,9 +80,10 @@ def decode(
         residual=residual,
         operands=operand_dtype(segment.content, compute.operands).name,
     )
-    k, v = _keys_and_values(latents, weights.latents, heads, step.operands)
+    k, v = _keys_and_values(latents, weights.latents, step.operands)
     if step.absorbs_values:
-        v = product("bhvn,ve->bhen", v, weights.out[0], step.operands)
+        v = product("bnv,ve->bne", v, weights.out[0], step.operands)
+    k, v = _split_heads(k, heads), _split_heads(v, heads)
     keys = query_scores.prepare(path, k, weights.norm, weights.query, segment)
     queries, common = take_apart(segment, query_mask)
     if path == "separable":
@@ -100,13 +101,17 @@ def _absorbs_values(latents: int, v_channels: int, channels: int, heads: int) ->
     return heads == 1 and latents * channels < v_channels * (latents + channels)
 
 
-def _keys_and_values(latents, weights: Weights, heads: int, operands: str):
-    """[B, N, D] -> [B, H, c, N], [B, H, v, N], without the key bias."""
+def _keys_and_values(latents, weights: Weights, operands: str):
+    """[B, N, D] -> [B, N, H c], [B, N, H v], without the key bias."""
     x = layer_norm(latents, weights.scale, weights.offset)
-    shape = (x.shape[0], heads, -1, x.shape[1])
-    k = product("bnd,dc->bcn", x, weights.key_w, operands).reshape(shape)
-    v = product("bnd,dv->bvn", x, weights.value_w, operands).reshape(shape)
-    return k, v + weights.value_b.reshape(1, heads, -1, 1)
+    k = product("bnd,dc->bnc", x, weights.key_w, operands)
+    v = product("bnd,dv->bnv", x, weights.value_w, operands)
+    return k, v + jnp.broadcast_to(weights.value_b, v.shape)
+
+
+def _split_heads(x: jax.Array, heads: int) -> jax.Array:  # [B, N, H c] -> [B, H, c, N]
+    x = in_order(x).reshape(*x.shape[:2], heads, -1)
+    return x.transpose(0, 2, 3, 1)
 
 
 def _chunk_size(segment: Segment, scores: int, chunk: int) -> int:

@@ -65,12 +65,14 @@ def _cheapest(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice
         return Choice(segment.name, segment.size, "streaming", reason)
     costs = _costs(segment, latents, sizes)
     best = min(costs, key=costs.get)
-    reason = f"one head of {sizes.qk_channels} channels, {segment.channels} of a query"
-    if best != "streaming":
-        reason += f": {costs['streaming'] / costs[best]:.1f}x fewer operations than streaming"
+    if best == "streaming":
+        reason = f"cheaper than absorbing {segment.channels} channels of a query"
+        return Choice(segment.name, segment.size, best, reason)
+    ratio = f"scored by {costs['streaming'] / costs[best]:.1f}x fewer operations than in streaming"
+    reason = f"one head that absorbs {segment.channels} channels of a query"
     if best == "separable":
-        reason = f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {reason}"
-    return Choice(segment.name, segment.size, best, reason)
+        reason = f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid"
+    return Choice(segment.name, segment.size, best, f"{reason}, {ratio}")
 
 
 def _costs(segment: Segment, latents: int, sizes: Sizes) -> dict[str, float]:

@@ -78,8 +78,7 @@ def shared(x, keys: Keys, operands: str):  # [B, W, E] -> [B, 1, W, N]
 def separable(chunk: Chunk, keys: Keys, operands: str):  # [B, R, X, F] -> [B, 1, R X, N]
     """Scores content, rows and columns apart."""
     x = chunk.content.astype(jnp.float32) * chunk.inverse_std[..., None]
-    x = x.reshape(x.shape[0], -1, x.shape[-1])
-    scores = product("bwf,bfn->bwn", x, keys.content, operands)
+    scores = product("bwf,bfn->bwn", jax.lax.collapse(x, 1, 3), keys.content, operands)
     tables = _tables(chunk.inverse_std, chunk.row_scores, keys.columns, keys.bias)
     return (scores + tables.reshape(scores.shape))[:, None]
 

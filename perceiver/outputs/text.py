@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from perceiver.compute import Compute
 from perceiver.decoder import Decoder
 from perceiver.positions import LearnedTable
+from perceiver.products import operand_dtype, product
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -43,5 +44,6 @@ class TiedText(hk.Module):
             name="decoder",
         )(queries, latents, query_mask=query_mask, is_training=is_training)
         bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
-        logits = jnp.einsum("bme,ke->bmk", x, table, preferred_element_type=jnp.float32)
+        operands = operand_dtype(x, self.compute.operands)
+        logits = product("bme,ke->bmk", x, table, operands)  # float32
         return logits + jnp.broadcast_to(bias, logits.shape)

@@ -71,11 +71,12 @@ CONFIGS_KNOW = ("perceiver.released", "perceiver.specs")
 # Each tuple is one layer, lowest first; a name stands for a file or a folder.
 LAYERS = {
     "perceiver": [
-        ("compute", "images", "layers", "positions", "released", "tokenizer"),
-        ("attention", "byte_array", "residual"),
+        ("compute", "images", "positions", "products", "released", "tokenizer"),
+        ("attention", "byte_array", "layers"),
+        ("residual",),
         ("blocks", "cross_attention"),
         ("cross_attend",),
-        ("encoder", "processor", "decoder"),
+        ("decoder", "encoder", "host_outputs", "processor"),
         ("inputs", "outputs"),
         ("model",),
         ("specs",),

@@ -154,7 +154,7 @@ def compiled_gradient(remat):
 
 
 class TestRemat:
-    @pytest.mark.parametrize("remat", REMAT[1:])
+    @pytest.mark.parametrize("remat", [name for name in REMAT if name != "none"])
     def test_values_and_gradients_stay(self, params, rng, remat):
         x = jnp.asarray(rng.standard_normal((B, 61, D)), jnp.float32)
         value, gradients = compiled_gradient(remat)(params, x)
@@ -167,9 +167,8 @@ class TestRemat:
             remat: compiled_gradient(remat).memory_analysis().temp_size_in_bytes for remat in REMAT
         }
         assert used["layer"] < 0.3 * used["none"]
-        assert used["block"] < 0.6 * used["none"]
-        assert used["dots"] < 0.8 * used["none"]
-        assert used["layer"] < used["dots"]
+        assert used["dots"] < 0.5 * used["none"]
+        assert used["layer"] < 0.7 * used["dots"]
 
     def test_dropout_is_recomputed_as_it_was(self, params, x):
         # were the mask drawn anew for the backward pass, the gradient would not be the slope
@@ -195,9 +194,7 @@ class TestRemat:
         assert all(tree == trees["none"] for tree in trees.values())
 
     def test_an_unknown_choice_is_refused(self, x):
-        with pytest.raises(
-            ValueError, match="unknown remat 'all'; known: none, layer, block, dots"
-        ):
+        with pytest.raises(ValueError, match="unknown remat 'all'; known: dots, layer, none"):
             processor(remat="all").init(jax.random.key(0), x)
 
 
