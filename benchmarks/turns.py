@@ -49,7 +49,11 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.facts = self._read()
+        try:
+            self.facts = self._read()
+        except RuntimeError:
+            self.close()
+            raise
 
     def step(self) -> dict[str, float]:
         """Lets it take one step: {"wall_s", "cpu_s", "resident_mib"}, the last its peak so far."""
@@ -67,6 +71,10 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()  # no more lines: it ends
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process by giving it no more lines."""
+        self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()

@@ -37,14 +37,13 @@ def choose(queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto"
         names = " + ".join(segment.name for segment in queries.segments)
         reason = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
         return Plan((Choice(names, queries.size, "plain", reason),))
-    pick = _cheapest if path == "auto" else _forced
-    return Plan(tuple(pick(segment, latents, sizes, path) for segment in queries.segments))
+    if path != "auto":
+        return Plan(tuple(_forced(segment, sizes, path) for segment in queries.segments))
+    return Plan(tuple(_cheapest(segment, latents, sizes) for segment in queries.segments))
 
 
-def _forced(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice:
-    del latents
-    absorbs = path in ("shared", "separable")
-    if absorbs and sizes.heads > 1:
+def _forced(segment: Segment, sizes: Sizes, path: str) -> Choice:
+    if path != "streaming" and sizes.heads > 1:
         raise ValueError(
             f"path {path!r} cannot serve queries {segment.name!r} with {sizes.heads} heads: keys "
             "absorb the projection of one head; use path='auto' or 'streaming'"
@@ -58,8 +57,7 @@ def _forced(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice:
     return Choice(segment.name, segment.size, path, "as asked for")
 
 
-def _cheapest(segment: Segment, latents: int, sizes: Sizes, path: str) -> Choice:
-    del path
+def _cheapest(segment: Segment, latents: int, sizes: Sizes) -> Choice:
     if sizes.heads > 1:
         reason = f"{sizes.heads} heads are too narrow to absorb {segment.channels} channels"
         return Choice(segment.name, segment.size, "streaming", reason)

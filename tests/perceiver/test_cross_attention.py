@@ -210,7 +210,7 @@ class TestSequence:
 
         def communicated(rows):
             q, byte_array, weights, sizes = draw(Case(grids=(((rows, 64), "fourier"),)))
-            plan = cross_attention.choose(byte_array, sizes, drops=False, path="auto")
+            plan = cross_attention.choose(byte_array, sizes, drops=False, path="separable")
             split = jax.sharding.NamedSharding(
                 sequence.mesh, jax.sharding.PartitionSpec("data", "sequence")
             )

@@ -10,7 +10,6 @@ import pytest
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
-from perceiver.cross_attention import Plan, query_plan
 from perceiver.decoder import Decoder
 from perceiver.positions import Dense, PerExample, SeparableFourier
 
@@ -152,7 +151,9 @@ def test_values_and_all_gradients_equal_the_dense_form(
 
 @pytest.mark.slow
 @hypothesis.settings(
-    max_examples=15, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],  # a case compiles for seconds
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 @hypothesis.given(data=st.data())
 def test_any_grid_equals_the_dense_form(data, draw_params):
@@ -160,7 +161,8 @@ def test_any_grid_equals_the_dense_form(data, draw_params):
     dims = tuple(draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)))
     path = draw(st.sampled_from(["streaming", "shared", "separable"]))
     heads = draw(st.sampled_from([1, 2, 3])) if path == "streaming" else 1
-    batch, latents = draw(st.integers(1, 3)), draw(st.integers(1, 13))
+    # to one latent, attention is constant, and all that its gradients have is rounding noise
+    batch, latents = draw(st.integers(1, 3)), draw(st.integers(3, 13))
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     parts = (normal(rng, batch, *dims, draw(st.integers(0, 4))), fourier(dims, bands=2))
     options = {
@@ -275,61 +277,6 @@ def test_queries_in_bfloat16_give_outputs_in_bfloat16(rng, draw_params):
 
 
 FLOW = (1, 368, 496, 64)
-
-
-def planned(shape, positions=None, *, latents=(1, 2048, 512), path="auto", **options) -> Plan:
-    queries = jax.ShapeDtypeStruct(shape, jnp.float32)
-    if positions is not None:
-        queries = ByteArray.of(Segment(queries, positions))
-
-    def plan():
-        decoder = Decoder(**({"heads": 1} | options), compute=Compute(path=path), name="decoder")
-        return decoder.plan(queries, jax.ShapeDtypeStruct(latents, jnp.float32))
-
-    result = []
-    params = hk.transform(lambda: result.append(plan())).init(None)
-    assert not params
-    return result[0]
-
-
-def test_plans_tell_path_and_reason():
-    grid = fourier(FLOW[1:-1], bands=64)
-    flow = planned(FLOW, grid)
-    assert str(flow).startswith("inputs (182,528 elements): separable, Fourier positions of a 368")
-    assert "streaming" in flow.choices[0].reason
-    assert planned((1, 182_528, 322)).choices[0].path == "shared"
-    assert planned(FLOW, grid, heads=8).choices[0].path == "streaming"
-    assert "8 heads" in str(planned(FLOW, grid, heads=8))
-    # wide queries against few, narrow latents: projecting them is cheaper than absorbing
-    narrow = planned((1, 200_000, 1024), latents=(1, 256, 64))
-    assert narrow.choices[0].path == "streaming"
-    assert planned((64, 2048, 768), latents=(64, 256, 1280), heads=8, qk_channels=256).is_plain
-    assert planned(FLOW, grid, path="plain").is_plain
-    assert "as asked for" in str(planned(FLOW, grid, path="shared"))
-
-
-def test_the_plan_changes_at_the_number_of_weights_that_counts():
-    latents, channels = 64, 16
-    most = query_plan.FEW_SCORES // latents
-    assert planned((1, most, channels), latents=(1, latents, 32)).is_plain
-    assert not planned((1, most + 1, channels), latents=(1, latents, 32)).is_plain
-    halved = planned((1, most, channels), latents=(1, latents, 32), heads=2)
-    assert halved.choices[0].path == "streaming"
-
-
-@pytest.mark.parametrize(
-    ("positions", "options", "message"),
-    [
-        (None, {"path": "separable"}, "no positions"),
-        (Dense(jnp.zeros((35, 4))), {"path": "separable"}, "Dense positions"),
-        (fourier((7, 5)), {"path": "separable", "heads": 2}, "2 heads"),
-        (fourier((7, 5)), {"path": "shared", "heads": 2}, "use path='auto' or 'streaming'"),
-    ],
-)
-def test_a_forced_path_that_cannot_serve_is_refused(positions, options, message):
-    shape = (B, 7, 5, 3) if positions is not None else (B, 35, 3)
-    with pytest.raises(ValueError, match=message):
-        planned(shape, positions, latents=(B, N, D), **options)
 
 
 def test_a_query_mask_of_another_shape_is_refused(rng, key):

@@ -170,6 +170,19 @@ class TestRemat:
         assert used["dots"] < 0.5 * used["none"]
         assert used["layer"] < 0.7 * used["dots"]
 
+    @pytest.mark.parametrize("remat", ["dots", "layer"])
+    def test_gradients_of_repeated_blocks_are_summed_in_place(self, remat):
+        # all but the sums themselves, which are results, must be small beside the parameters
+        transformed = hk.transform(
+            lambda x: Processor(layers=11, heads=1, blocks=3, remat=remat, name="processor")(x)
+        )
+        x = jax.ShapeDtypeStruct((1, 3, 64), jnp.float32)
+        params = jax.eval_shape(transformed.init, jax.random.key(0), x)
+        gradient = jax.grad(lambda params, x: transformed.apply(params, None, x).sum())
+        compiled = jax.jit(gradient).lower(params, x).compile()
+        size = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+        assert compiled.memory_analysis().temp_size_in_bytes < 0.5 * size
+
     def test_dropout_is_recomputed_as_it_was(self, params, x):
         # were the mask drawn anew for the backward pass, the gradient would not be the slope
         transformed = processor(blocks=2, remat="layer", dropout_rate=0.3)

@@ -179,8 +179,9 @@ def test_bfloat16_content(channels):
     assert_near(gradients, expected)
 
 
-def test_bfloat16_operands_round_products_only():
-    arrays, mask = draw((7, 5), channels=7, masking="some")
+@pytest.mark.parametrize("channels", [3, 7])
+def test_bfloat16_operands_round_products_only(channels):
+    arrays, mask = draw((7, 5), channels=channels, masking="some")
     assert_equals_dense(arrays, mask, BF16_TOLERANCE, operands="bfloat16")
     rounded = separable.attend(**arrays, mask=mask, operands="bfloat16")
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(rounded))
