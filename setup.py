@@ -33,6 +33,8 @@ PREPARE = [
 ]
 # The parts that execute and pair notebooks; any Jupyter front end opens them.
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>=0.8"]
+# What `python -m benchmarks.training_step` compares with.
+PARITY = ["torch>=2.8", "transformers>=4.57"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
 TEST = ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.12", "setuptools>=77"]
 
@@ -68,6 +70,7 @@ setuptools.setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
         "notebooks": NOTEBOOKS,
+        "parity": PARITY,
         "prepare": PREPARE + TRAIN,
         "test": TEST,
         "tpu": ["jax[tpu]>=0.10"],

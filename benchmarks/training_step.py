@@ -8,7 +8,9 @@ hyper-parameters, random weights, no dropout, float32. Each side has a process o
 steps in turn, the first of which (it compiles) does not count. Needs the extra `parity`, or
 `--peer-python`, a Python of another environment that has `torch` and `transformers`.
 
-Peak memory is that of each process, start-up and compilation included.
+Peak memory is that of each process, start-up and compilation included. On a machine that does other
+work too, set OMP_WAIT_POLICY=PASSIVE: PyTorch's threads otherwise spin while they wait for each
+other, which counts as CPU time.
 """
 
 import argparse
