@@ -9,9 +9,6 @@ Reported are the paths that were taken, the compiler's temporary memory, and the
 the process ever held: Python, JAX, compilation, parameters, inputs and outputs counted too.
 """
 
-import argparse
-import json
-import pathlib
 import time
 
 import haiku as hk
@@ -19,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import measure
+from benchmarks import measure, table
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
@@ -29,7 +26,7 @@ from perceiver.processor import Processor
 FULL = {"dims": (368, 496), "latents": 2048, "channels": 512, "layers": 24, "heads": 16}
 TINY = {"dims": (61, 67), "latents": 2048, "channels": 128, "layers": 2, "heads": 4}
 CONTENT, BANDS = 64, 64
-TARGET_GIB = 3
+CASE = "flow-shaped model, own process"
 
 
 def make(sizes: dict) -> tuple[hk.Transformed, list[str]]:
@@ -77,26 +74,23 @@ def measure_forward(sizes: dict) -> dict:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Prints the figures of one forward pass."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.flow_shape",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--smoke", action="store_true", help="a small model, in seconds")
-    options = parser.parse_args(arguments)
+    parser = table.parser(__doc__)
+    options = parser.parse_args()
+    report = table.Report(options)
     figures = measure_forward(TINY if options.smoke else FULL)
     print(*figures["plans"], sep="\n")
-    print(f"parameters        {figures['parameters']:,}")
-    print(f"outputs           {figures['outputs']}, finite: {figures['finite']}")
-    print(f"compilation       {figures['compile_s']:.1f} s")
-    print(f"forward           {figures['wall_s']:.1f} s wall, {figures['cpu_s']:.1f} s CPU")
-    print(f"temporary memory  {figures['temp_mib']:,.0f} MiB")
-    print(f"peak resident     {figures['resident_mib'] / 1024:.2f} GiB (target: {TARGET_GIB})")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(f"{figures['parameters']:,} parameters, outputs {figures['outputs']}")
+    if not figures["finite"]:
+        raise ValueError("outputs are not finite")
+    measured = ("wall_s", "cpu_s", "temp_mib", "resident_mib", "compile_s")
+    report.add(
+        table.Row(
+            case=CASE, work="forward", form="auto", **{name: figures[name] for name in measured}
+        )
+    )
+    report.write("flow_shape")
 
 
 if __name__ == "__main__":

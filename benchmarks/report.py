@@ -69,8 +69,8 @@ def _line(target: Target, runs: Sequence[Run]) -> list[str]:
 
 def _measured(target: Target, row: dict[str, Any]) -> str:
     found = show(target.field, row[target.field])
-    if target.field == "wall_ratio":
-        found += f" (CPU time {show('wall_ratio', row['cpu_ratio'])})"
+    if target.field == "cpu_ratio":
+        found += f" (wall time {show('wall_ratio', row['wall_ratio'])})"
     return f"{found}, {row['note']}" if "note" in row else found
 
 

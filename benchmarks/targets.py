@@ -15,7 +15,8 @@ SMALLEST = "remat layer"
 
 # field of `table.Row` -> what it is, its unit, whether more is better
 FIELDS = {
-    "wall_ratio": ("time", "x", True),
+    "wall_ratio": ("wall time", "x", True),
+    "cpu_ratio": ("CPU time", "x", True),  # hardly moves when others use the machine
     "temp_ratio": ("temporary memory", "x", True),
     "resident_ratio": ("peak memory of the process", "x", True),
     "temp_mib": ("temporary memory", " MiB", False),
@@ -75,44 +76,46 @@ _MILLION = ("attention", "1,000,000 inputs")
 _ALONE = ("scaling", "pixels, own process")
 _IMAGENET = ("models", "imagenet-fourier, batch 1")
 _TRAINING = ("models", "imagenet-fourier, batch 2")
-_CLASSICAL = ("auto", "wall_ratio", 1.6)
+_CLASSICAL = ("auto", "cpu_ratio", 1.6)
 _CLASSICAL_ALONE = ("models", "perceiver-imagenet, batch 2, own process")
+_FLOW_SHAPE = ("flow_shape", "flow-shaped model, own process")
 
 TARGETS = (
     *(
         Target("attention", f"ImageNet, batch {batch}", work, "separable", field, goal)
         for batch in (2, 4)
         for work, field, goal in (
-            (FORWARD, "wall_ratio", 8),
-            (GRADIENT, "wall_ratio", 12),
+            (FORWARD, "cpu_ratio", 8),
+            (GRADIENT, "cpu_ratio", 12),
             (FORWARD, "temp_ratio", 40),
             (GRADIENT, "temp_ratio", 20),
         )
     ),
-    Target(*_ANY, GRADIENT, "shared", "wall_ratio", 2.5),
+    Target(*_ANY, GRADIENT, "shared", "cpu_ratio", 2.5),
     Target(*_ANY, GRADIENT, "shared", "temp_ratio", 20),
     Target(*_MILLION, GRADIENT, "separable", "temp_mib", 100),
     Target(*_ALONE, FORWARD, "auto", "resident_mib", 1024),
     Target(*_ALONE, GRADIENT, "auto", "resident_mib", 1024),
-    Target(*_ENCODER, FORWARD, "separable", "wall_ratio", 5),
-    Target(*_ENCODER, GRADIENT, "separable", "wall_ratio", 3),
-    Target(*_DECODER, FORWARD, "separable", "wall_ratio", 2.3),
+    Target(*_ENCODER, FORWARD, "separable", "cpu_ratio", 5),
+    Target(*_ENCODER, GRADIENT, "separable", "cpu_ratio", 3),
+    Target(*_DECODER, FORWARD, "separable", "cpu_ratio", 2.3),
     Target(*_DECODER, FORWARD, "separable", "temp_ratio", 100),
     Target(*_DECODER, GRADIENT, "separable", "temp_ratio", 50),
-    Target(*_HALF, WITH_CONTENT, "separable", "wall_ratio", 2),
+    Target(*_HALF, WITH_CONTENT, "separable", "cpu_ratio", 2),
     *(
         Target("models", f"perceiver-imagenet, {n} of 8 stages, batch 1", GRADIENT, *_CLASSICAL)
         for n in (2, 8)
     ),
     Target(*_CLASSICAL_ALONE, STEP, SMALLEST, "resident_mib", 4096),
-    Target(*_IMAGENET, FORWARD, "auto", "wall_ratio", 1.1),
-    Target(*_IMAGENET, FORWARD, "auto", "wall_ratio", 1.7, dtype="bfloat16"),
+    Target(*_FLOW_SHAPE, FORWARD, "auto", "resident_mib", 3072),
+    Target(*_IMAGENET, FORWARD, "auto", "cpu_ratio", 1.1),
+    Target(*_IMAGENET, FORWARD, "auto", "cpu_ratio", 1.7, dtype="bfloat16"),
     Target(*_TRAINING, STEP, DEFAULT, "temp_ratio", 3),
     Target(*_TRAINING, STEP, SMALLEST, "temp_ratio", 6),
     Target(*_TRAINING, STEP, DEFAULT, "compile_s", 15),
     *(
         Target("training_step", f"{name}, batch 1", STEP, f"ours, {DEFAULT}", field, goal)
         for name in ("imagenet-fourier", "masked-lm-bytes")
-        for field, goal in (("wall_ratio", 1), ("resident_ratio", 2))
+        for field, goal in (("wall_ratio", 1), ("cpu_ratio", 1), ("resident_ratio", 2))
     ),
 )
