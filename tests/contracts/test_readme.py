@@ -160,6 +160,6 @@ def test_code_is_read_from_blocks_and_inline():
 
 def test_its_python_runs(readme):
     blocks = re.findall(r"^```python$(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
