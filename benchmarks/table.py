@@ -140,12 +140,12 @@ class Report:
 
 
 def _command(benchmark: str) -> str:
-    """What was typed, without where the results went."""
-    words, skip = [], False
+    """What was typed, without the paths of this machine."""
+    paths, words, skip = ("--json", "--png", "--peer-python"), [], False
     for word in sys.argv[1:]:
-        if not skip and word not in ("--json", "--png"):
+        if not skip and word not in paths:
             words.append(word)
-        skip = word in ("--json", "--png")
+        skip = word in paths
     return " ".join([f"python -m benchmarks.{benchmark}", *words])
 
 

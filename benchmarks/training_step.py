@@ -58,19 +58,20 @@ def measure(name: str, options: argparse.Namespace) -> list[table.Row]:
         if ours.facts["parameters"] != peer.facts["parameters"]:
             raise RuntimeError(f"{name}: not the same model: {ours.facts}, {peer.facts}")
         taken = [(ours.step(), peer.step()) for _ in range(1 + options.rounds)][1:]
-    mine, theirs = zip(*taken, strict=True)
+    mine, theirs = (_summary(rounds) for rounds in zip(*taken, strict=True))
     labels = {"case": f"{name}, batch {options.batch}", "work": "training step"}
     versions = peer.facts["versions"]
     return [
-        table.Row(**labels, form="Hugging Face", note=versions, **_summary(theirs)),
+        table.Row(**labels, form="Hugging Face", note=versions, **theirs),
         table.Row(
             **labels,
             form=f"ours, remat {options.remat}",
             dtype=options.operands,
             wall_ratio=statistics.median(b["wall_s"] / a["wall_s"] for a, b in taken),
             cpu_ratio=statistics.median(b["cpu_s"] / a["cpu_s"] for a, b in taken),
+            resident_ratio=theirs["resident_mib"] / mine["resident_mib"],
             note="ratios: Hugging Face / ours",
-            **_summary(mine),
+            **mine,
         ),
     ]
 
