@@ -60,6 +60,11 @@ def attend(
     return jnp.where(lse[..., None] > NOTHING / 2, y, 0.0), lse
 
 
+# XLA's CPU backend crashes (jaxlib 0.10.2) in the weight gradient of so short a product, if the
+# batch shares it: a sum over the batch that it fuses into the product.
+_SHORT = 128
+
+
 class _Whole(NamedTuple):
     """What every chunk needs, besides its rows."""
 
@@ -86,6 +91,8 @@ class _Form:
         x = product("bwf,fd->bwd", content, whole.content_w, self.operands)
         x = x + whole.constant[None, None]
         if positions is not None:
+            if positions.shape[1] < _SHORT:
+                positions = jnp.broadcast_to(positions, (*x.shape[:2], positions.shape[2]))
             x = x + product("bwp,pd->bwd", positions, whole.positions_w, self.operands)
         x = x * inverse_std[..., None]  # [B, W, H c + H v]
         return self._split(x[..., : self.key_channels]), self._split(x[..., self.key_channels :])

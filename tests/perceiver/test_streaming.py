@@ -1,6 +1,8 @@
 """Keys and values formed chunk by chunk give what forming all of them gives."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -244,3 +246,18 @@ def test_memory_does_not_grow_with_the_elements():
     temporary = lowered.compile().memory_analysis().temp_size_in_bytes
     features = 4 * batch * segment.size * channels  # bytes; keys and values would be 4 times that
     assert temporary < features / 3
+
+
+def test_few_elements_with_wide_positions_do_not_crash_the_compiler():
+    """jaxlib 0.10.2's CPU backend did, where the batch shared so short a product."""
+    program = """
+import jax, jax.numpy as jnp
+from perceiver.byte_array import Segment
+from perceiver.cross_attention import Weights, streaming
+from perceiver.positions import Dense
+segment = Segment(jnp.ones((2, 16, 3)), Dense(jnp.ones((16, 258))))
+weights = Weights(*(jnp.ones(s) for s in ((261,), (261,), *((261, 261), (261,)) * 2)))
+f = lambda q, w: streaming.attend(q, segment, w)[0].sum()
+jax.block_until_ready(jax.jit(jax.grad(f, argnums=(0, 1)))(jnp.ones((2, 64, 1, 261)), weights))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
