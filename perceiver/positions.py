@@ -108,6 +108,8 @@ class SeparableFourier:
 
     def dense(self) -> jax.Array:  # [M, P]
         """Returns the features of all M grid points, row-major."""
+        if len(self.tables) == 1:  # of one axis, the table has them in just this order
+            return self.tables[0]
         parts = []
         for axis, table in enumerate(self.tables):
             bands = (table.shape[1] - 1) // 2

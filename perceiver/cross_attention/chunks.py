@@ -51,7 +51,7 @@ def map_chunks(step: Callable, size: int, shared: Any, arrays: Any) -> jax.Array
 
     like = jax.eval_shape(step, shared, _take(arrays, 0, 1))
     y = jnp.zeros((like.shape[0], total, *like.shape[2:]), like.dtype)
-    return _loop(run, total, size, y)
+    return loop(run, total, size, y)
 
 
 def _forward(step, size, shared, arrays):
@@ -69,7 +69,7 @@ def _backward(step, size, saved, cotangent):
         return sums, _put(gradients, of_arrays, start)
 
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shared)
-    sums, gradients = _loop(
+    sums, gradients = loop(
         run, cotangent.shape[1], size, (sums, jax.tree.map(jnp.zeros_like, arrays))
     )
     return jax.tree.map(lambda total, x: total.astype(x.dtype), sums, shared), gradients
@@ -78,8 +78,11 @@ def _backward(step, size, saved, cotangent):
 map_chunks.defvjp(_forward, _backward)
 
 
-def _loop(run, total, size, carry):
-    """Runs whole chunks in a compiled loop, then what is left over, with its own shape."""
+def loop(run: Callable, total: int, size: int, carry: Any) -> Any:
+    """Runs `carry = run(start, length, carry)` over chunks of `total` elements.
+
+    Whole chunks are a compiled loop; what is left over is a step with a shape of its own.
+    """
     size = min(size, total)
     count, rest = divmod(total, size)
     carry = jax.lax.fori_loop(0, count, lambda i, carry: run(i * size, size, carry), carry)

@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perceiver.cross_attention.merge import NOTHING
+from perceiver.cross_attention.merge import LOWEST, NOTHING
 from perceiver.products import product
 
 FEW_ROWS = 8  # of a step: summed one by one, as XLA's CPU backend sums slowly over an outer axis
 _FEW_CHANNELS = 4  # pixels: their product costs less as a part of the elementwise work
-_LOWEST = -1e20  # where a running maximum starts: below all logits, above those of masked elements
 
 
 class Steps(NamedTuple):
@@ -135,7 +134,7 @@ def _attend_one(steps: Steps, content, g, rows, columns, inv, mask):
         )
         return carry, (sums.rows, jnp.broadcast_to(new[None], sums.rows.shape))
 
-    top = jnp.full_like(g[:, 0], _LOWEST)
+    top = jnp.full_like(g[:, 0], LOWEST)
     carry = top, jnp.zeros_like(top), jnp.zeros_like(queries.g), jnp.zeros_like(queries.columns)
     (top, total, z, by_column), (by_row, tops) = _scan(step, carry, content.shape[0], steps.rows)
     sees = total > 0

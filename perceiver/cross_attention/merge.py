@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 
 NOTHING = -1e30  # finite: differences of it are 0, not NaN
+# Where a running maximum starts: below all logits, above those of masked elements, so that
+# exp(NOTHING - maximum) is 0.
+LOWEST = -1e20
 
 Part = tuple[jax.Array, jax.Array]  # y [B, N, H, V], lse [B, N, H]
 

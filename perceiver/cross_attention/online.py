@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.cross_attention.merge import NOTHING
+from perceiver.cross_attention.chunks import loop
+from perceiver.cross_attention.merge import LOWEST, NOTHING
 from perceiver.products import product
-
-_LOWEST = -1e20  # the first maximum: far above NOTHING, so that exp(NOTHING - maximum) is 0
 
 # How many scores a step should form. On a CPU, 1 to 8 MiB of them took the same time to a tenth, so
 # little memory is as good as more; an accelerator wants few, large steps (256 MiB of scores).
@@ -117,9 +116,9 @@ def _forward(chunks: Chunks, q, rows: Rows, whole, mask):
         return new, total * kept + e.sum(axis=2), y
 
     batch, heads, _, n = q.shape
-    top = jnp.full((batch, heads, n), _LOWEST, jnp.float32)
+    top = jnp.full((batch, heads, n), LOWEST, jnp.float32)
     y = jnp.zeros((batch, heads, chunks.channels, n), jnp.float32)
-    top, total, y = _loop(chunks, step, (top, jnp.zeros_like(top), y))
+    top, total, y = loop(step, chunks.size, chunks.length, (top, jnp.zeros_like(top), y))
     sees = total > 0
     total = jnp.where(sees, total, 1.0)
     lse = jnp.where(sees, top + jnp.log(total), NOTHING)
@@ -154,7 +153,7 @@ def _backward(chunks: Chunks, saved, cotangents):
 
     # What nobody asks for, such as gradients of fixed rows, XLA and JAX remove from the loop.
     zeros = jax.tree.map(jnp.zeros_like, (q, rows, whole))
-    return *_loop(chunks, step, zeros), None
+    return *loop(step, chunks.size, chunks.length, zeros), None
 
 
 attend.defvjp(_forward, _backward)
@@ -166,11 +165,3 @@ def _scores(chunks: Chunks, q, k, mask, start) -> jax.Array:  # [B, H, W, N]
         return scores
     real = jax.lax.dynamic_slice_in_dim(mask, start, k.shape[2], axis=1)
     return jnp.where(real[:, None, :, None], scores, NOTHING)
-
-
-def _loop(chunks: Chunks, step, carry):
-    """Runs whole chunks in a compiled loop, then what is left over, with its own shape."""
-    length = min(chunks.length, chunks.size)
-    count, rest = divmod(chunks.size, length)
-    carry = jax.lax.fori_loop(0, count, lambda i, carry: step(i * length, length, carry), carry)
-    return step(count * length, rest, carry) if rest else carry

@@ -15,7 +15,7 @@ from perceiver.cross_attention.merge import NOTHING, Part, merge
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
 from perceiver.layers import dot, layer_norm
-from perceiver.positions import PerExample, SeparableFourier
+from perceiver.positions import PerExample
 
 
 def attend(
@@ -136,9 +136,7 @@ def _list(g: jax.Array, segment: Segment, how) -> tuple[jax.Array, jax.Array]:
     elif positions is None:
         g_table = None
     else:
-        # the only table of a grid of one axis is in the order of its dense form
-        one_axis = isinstance(positions, SeparableFourier) and len(positions.tables) == 1
-        table = positions.tables[0] if one_axis else positions.dense()
+        table = positions.dense()
     sums = shared.attend(
         content, table, g_content, g_table, bias, segment.inverse_std, segment.mask, **how
     )

@@ -1,14 +1,14 @@
 """Which path a cross-attend takes: decided from shapes while tracing, and told.
 
   plain      the byte array is concatenated, keys and values are formed, a kernel attends.
-             For few inputs, and for dropout on the attention weights.
+             For few weights, and for dropout on them.
   separable  a grid with Fourier positions: rows and columns are scored apart (`separable`)
   shared     absorbed projections; positions that the batch shares are never repeated (`shared`)
   streaming  keys and values are formed chunk by chunk: for many narrow heads (`streaming`)
 
 All but `plain` take the segments one by one and merge by log-sum-exp. Which is cheapest is decided
-by counting operations for each query and input; the constants were fitted to measurements of
-`python -m benchmarks.attention`.
+by counting operations for each query and input. The counts are rough, and need not be better: where
+two paths are close, either will do.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from perceiver.compute import PATHS
 from perceiver.positions import SeparableFourier
 
 FEW_WEIGHTS = 2**16  # N x M of a head: below, the plain form is as fast, and shorter
-_SOFTMAX = 24  # operations for the exponential, maximum and sums of one weight
+_SOFTMAX = 24  # operations for one weight's exponential, maximum and sums, roughly
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,9 +40,7 @@ def take_apart(segment: Segment, query_mask: jax.Array | None) -> tuple[Chunk, C
         shape = (shape[0], segment.size // last, last)
         positions = row_features(positions)[None]
     elif positions is not None:
-        # the only table of a grid of one axis is in the order of its dense form
-        one_axis = isinstance(positions, SeparableFourier) and len(positions.tables) == 1
-        positions = positions.tables[0] if one_axis else positions.dense()
+        positions = positions.dense()
         positions = jnp.expand_dims(positions, range(3 - positions.ndim))
     chunk = Chunk(
         content=segment.content.reshape(*shape, segment.content.shape[-1]),

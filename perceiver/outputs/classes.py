@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.compute import Compute
+from perceiver.cross_attention import Plan
 from perceiver.decoder import Decoder
 from perceiver.layers import Linear
 from perceiver.positions import LearnedTable
@@ -40,11 +41,20 @@ class QueryClassifier(hk.Module):
         """[B, N, D] -> [B, K]."""
         query = LearnedTable(size=1, channels=self.channels, name="queries")().astype(latents.dtype)
         queries = jnp.broadcast_to(query[None], (latents.shape[0], *query.shape))  # [B, 1, E]
-        decoder = Decoder(
+        return self._decoder()(queries, latents, is_training=is_training)[:, 0]
+
+    @hk.name_like("__call__")
+    def plan(self, latents: jax.Array) -> Plan:
+        """Returns which path the decoder takes."""
+        queries = jax.ShapeDtypeStruct((latents.shape[0], 1, self.channels), latents.dtype)
+        return self._decoder().plan(queries, latents)
+
+    @hk.transparent
+    def _decoder(self) -> Decoder:
+        return Decoder(
             heads=self.heads,
             query_residual=self.query_residual,
             out_channels=self.classes,
             compute=self.compute,
             name="decoder",
         )
-        return decoder(queries, latents, is_training=is_training)[:, 0]
