@@ -71,7 +71,7 @@ CONFIGS_KNOW = ("perceiver.released", "perceiver.specs")
 # Each tuple is one layer, lowest first; a name stands for a file or a folder.
 LAYERS = {
     "perceiver": [
-        ("compute", "images", "positions", "products", "released", "tokenizer"),
+        ("compute", "images", "labels", "positions", "products", "released", "tokenizer"),
         ("attention", "byte_array", "layers"),
         ("residual",),
         ("blocks", "cross_attention"),
@@ -80,7 +80,7 @@ LAYERS = {
         ("inputs", "outputs"),
         ("model",),
         ("specs",),
-        ("builders", "flops", "models"),
+        ("builders", "flops", "models", "usage"),
         ("summary", "weights"),
         ("__init__",),
         ("describe", "predict"),

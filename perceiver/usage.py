@@ -1,0 +1,64 @@
+"""What one needs beside the weights to use a model: labels, preprocessing, units.
+
+A plain dict that is saved with the weights (`config.json`); its sections by kind of model:
+
+  image_classifier   labels: [K names]; image: {mean, std, crop_fraction}
+  masked_lm          tokenizer: "bytes"
+  optical_flow       flow: {scale: pixels per unit of the model's output}
+  video_autoencoder  labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from perceiver import labels as names
+from perceiver import specs
+
+# Of the released ImageNet models, per channel, for values in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_FRACTION = 224 / 256  # of the shorter side, at evaluation
+FLOW_SCALE = 20.0  # the released flow model was trained on flow / 20
+FRAMES_PER_SECOND = 25  # of the released video model's clips, with 1,920 samples to a frame
+SAMPLE_RATE = 48_000
+
+
+def default(spec: specs.Backbone, labels: Sequence[str] | None = None) -> dict[str, Any]:
+    """Returns how the released models of this kind are used.
+
+    Args:
+      spec: of the model.
+      labels: names of its classes; None: ImageNet's for 1,000, Kinetics' for 700, else numbers.
+    """
+    usage = _OF_KIND[spec.kind](spec)
+    if hasattr(spec, "classes"):
+        usage["labels"] = list(labels) if labels is not None else _labels(spec)
+        if len(usage["labels"]) != spec.classes:
+            raise ValueError(
+                f"{len(usage['labels'])} labels for {spec.classes} classes; give one each"
+            )
+    return usage
+
+
+def _labels(spec) -> list[str]:
+    known = {1000: names.imagenet, 700: names.kinetics700}
+    if spec.classes in known:
+        return list(known[spec.classes]())
+    return [f"class {i}" for i in range(spec.classes)]
+
+
+def _image(spec) -> dict[str, Any]:
+    channels = spec.image_shape[-1]
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
+    return {"image": {"mean": list(mean), "std": list(std), "crop_fraction": CROP_FRACTION}}
+
+
+_OF_KIND = {
+    "image_classifier": _image,
+    "masked_lm": lambda spec: {"tokenizer": "bytes"},
+    "optical_flow": lambda spec: {"flow": {"scale": FLOW_SCALE}},
+    "video_autoencoder": lambda spec: {
+        "video": {"frames_per_second": FRAMES_PER_SECOND},
+        "audio": {"sample_rate": SAMPLE_RATE},
+    },
+}
