@@ -13,6 +13,7 @@ import pytest
 
 import perceiver
 from perceiver.weights import deepmind, mapping
+from perceiver.weights.stored import Stored
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5  # of the largest magnitude in the golden array
@@ -49,14 +50,13 @@ MASKED_LM = {
 def load(name, spec):
     golden = np.load(GOLDEN / f"{name}.npz")
     source = {
-        "/".join(key.split("|")[1:]): golden[key]
+        "/".join(key.split("|")[1:]): Stored.of(golden[key])
         for key in golden.files
         if key.startswith("param|")
     }
     model = perceiver.build(spec)
     target, _ = jax.eval_shape(model.init, jax.random.key(0))
-    rules = deepmind.RULES[model.spec.kind]
-    return golden, model, mapping.translate(source, target, rules)
+    return golden, model, mapping.translate(source, target, deepmind.rules(model.spec))
 
 
 def assert_close(actual, golden):
