@@ -14,9 +14,6 @@ from scipy import ndimage
 from data.dataset import Example, Transform
 from perceiver.images import central_box, normalise, resize, to_array, to_pil
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
 

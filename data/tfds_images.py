@@ -17,6 +17,7 @@ import numpy as np
 from data import images
 from data.dataset import Dataset, DatasetInfo, Example
 from data.transforms import Cast, Keep
+from perceiver.images import IMAGENET_MEAN, IMAGENET_STD
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
 _MAX_THREADS = 16
@@ -155,5 +156,5 @@ def _crop_fraction(builder: Any) -> float:
 def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation: ImageNet's for colour, plain [-1, 1] for grey."""
     if channels == 3:
-        return images.IMAGENET_MEAN, images.IMAGENET_STD
+        return IMAGENET_MEAN, IMAGENET_STD
     return (0.5,), (0.5,)

@@ -11,6 +11,15 @@ from perceiver.layers import FAN_IN, Linear
 from perceiver.residual import Residual
 
 
+def check_heads(where: str, channels: int, heads: int) -> None:
+    """Raises ValueError, naming the place, unless channels divide into heads."""
+    if channels % heads:
+        raise ValueError(
+            f"{where}: {channels} channels do not divide into {heads} heads; choose a multiple of "
+            "the number of heads"
+        )
+
+
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MultiHeadAttention(hk.Module):
     """Elements attend to each other: project to H heads, attend, project back."""
@@ -40,11 +49,7 @@ class MultiHeadAttention(hk.Module):
 
     @hk.transparent
     def _heads(self, x, channels, name):  # [B, N, D] -> [B, N, H, channels / H]
-        if channels % self.heads:
-            raise ValueError(
-                f"{self.module_name}/{name}: {channels} channels do not divide into "
-                f"{self.heads} heads; choose a multiple of the number of heads"
-            )
+        check_heads(f"{self.module_name}/{name}", channels, self.heads)
         y = self._linear(channels, name)(x)
         return y.reshape(*y.shape[:2], self.heads, channels // self.heads)
 

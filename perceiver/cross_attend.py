@@ -7,7 +7,7 @@ import haiku as hk
 import jax
 
 from perceiver import cross_attention
-from perceiver.blocks import MLP
+from perceiver.blocks import MLP, check_heads
 from perceiver.byte_array import ByteArray
 from perceiver.compute import Compute
 from perceiver.cross_attention import Plan, Sizes, Weights
@@ -131,7 +131,8 @@ class CrossAttention(hk.Module):
 
     @hk.transparent
     def _query(self, x):  # [B, N, D] -> [B, N, H, c]
-        self._check_heads()
+        check_heads(f"{self.module_name}/query", self.qk_channels, self.heads)
+        check_heads(f"{self.module_name}/value", self.v_channels, self.heads)
         y = self._linear(self.qk_channels, "query")(x)
         return y.reshape(*y.shape[:2], self.heads, -1)
 
@@ -145,12 +146,3 @@ class CrossAttention(hk.Module):
     def _linear(self, channels, name):
         operands = self.compute.operands
         return Linear(channels=channels, w_init=FAN_IN, operands=operands, name=name)
-
-    @hk.transparent
-    def _check_heads(self):
-        for name, channels in (("query", self.qk_channels), ("value", self.v_channels)):
-            if channels % self.heads:
-                raise ValueError(
-                    f"{self.module_name}/{name}: {channels} channels do not divide into "
-                    f"{self.heads} heads; choose a multiple of the number of heads"
-                )

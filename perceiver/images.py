@@ -11,16 +11,23 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+# Of ImageNet's training set, per channel, for values in [0, 1]; of the released evaluation.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_FRACTION = 224 / 256  # of the shorter side
+
 _MODES = {1: "L", 3: "RGB"}
 
 
-def to_pil(image: bytes | np.ndarray | str | os.PathLike, channels: int) -> Image.Image:
+def to_pil(
+    image: bytes | np.ndarray | str | os.PathLike | Image.Image, channels: int
+) -> Image.Image:
     """Returns a picture as a Pillow image of 1 (grey) or 3 channels.
 
     Encoded pictures stay undecoded until pixels are needed when their mode already fits.
 
     Args:
-      image: encoded bytes, uint8 pixels [H, W, C'], or a file.
+      image: encoded bytes, uint8 pixels [H, W, C'], a Pillow image, or a file.
       channels: 1 or 3.
 
     Raises:
@@ -29,7 +36,13 @@ def to_pil(image: bytes | np.ndarray | str | os.PathLike, channels: int) -> Imag
     """
     if channels not in _MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if isinstance(image, np.ndarray):
+    if isinstance(image, Image.Image):
+        picture = image
+    elif isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in _MODES:
+            raise ValueError(
+                f"pixels must be uint8 [height, width, 1 or 3], got {image.dtype} {image.shape}"
+            )
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     else:
         what = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
@@ -55,16 +68,19 @@ def resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, ...]) ->
     return to_array(picture.crop(box).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def central_box(picture: Image.Image, fraction: float) -> tuple[int, int, int, int]:
-    """Returns the central square whose side is a fraction of the shorter side.
+def central_box(
+    picture: Image.Image, fraction: float, aspect: float = 1.0
+) -> tuple[int, int, int, int]:
+    """Returns the largest central box of an aspect ratio (width / height), shrunk by a fraction.
 
-    With 224 / 256 this is the crop of the Perceivers' released evaluation.
+    With 224 / 256 and a square this is the crop of the Perceivers' released evaluation.
     """
     width, height = picture.size
-    side = max(1, int(fraction * min(width, height)))
+    full = min(height, width / aspect)  # height of the largest box
+    box_height, box_width = max(1, int(fraction * full)), max(1, int(fraction * full * aspect))
     # The odd pixel goes to the left and the top, as in the released code.
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    return left, top, left + side, top + side
+    left, top = (width - box_width + 1) // 2, (height - box_height + 1) // 2
+    return left, top, left + box_width, top + box_height
 
 
 def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -13,11 +13,8 @@ from typing import Any
 
 from perceiver import labels as names
 from perceiver import specs
+from perceiver.images import CROP_FRACTION, IMAGENET_MEAN, IMAGENET_STD
 
-# Of the released ImageNet models, per channel, for values in [0, 1].
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CROP_FRACTION = 224 / 256  # of the shorter side, at evaluation
 FLOW_SCALE = 20.0  # the released flow model was trained on flow / 20
 FRAMES_PER_SECOND = 25  # of the released video model's clips, with 1,920 samples to a frame
 SAMPLE_RATE = 48_000

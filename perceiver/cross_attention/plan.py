@@ -94,14 +94,20 @@ def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
             f"path {path!r} never forms the attention weights, so it cannot drop any; use "
             "path='plain' or attention_dropout_rate=0"
         )
-    for segment in byte_array.segments:
-        if path == "separable" and not isinstance(segment.positions, SeparableFourier):
-            kind = type(segment.positions).__name__ if segment.positions is not None else "no"
-            raise ValueError(
-                f"path 'separable' cannot serve segment {segment.name!r} with {kind} positions: it "
-                "needs SeparableFourier; use path='auto' or 'shared'"
-            )
+    if path == "separable":
+        for segment in byte_array.segments:
+            require_grid(segment)
     return Plan(tuple(Choice(s.name, s.size, path, "as asked for") for s in byte_array.segments))
+
+
+def require_grid(segment: Segment) -> None:
+    """Raises ValueError unless the segment's positions are those of a grid."""
+    if not isinstance(segment.positions, SeparableFourier):
+        kind = type(segment.positions).__name__ if segment.positions is not None else "no"
+        raise ValueError(
+            f"path 'separable' cannot serve segment {segment.name!r} with {kind} positions: it "
+            "needs SeparableFourier; use path='auto' or 'shared'"
+        )
 
 
 def _cheapest(segment: Segment, sizes: Sizes) -> Choice:

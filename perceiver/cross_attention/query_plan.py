@@ -11,9 +11,8 @@ operations for each query; a decoder may take several segments, each by its own 
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
-from perceiver.cross_attention.plan import Choice, Plan, Sizes
+from perceiver.cross_attention.plan import Choice, Plan, Sizes, require_grid
 from perceiver.cross_attention.query_layout import is_grid
-from perceiver.positions import SeparableFourier
 
 FEW_SCORES = 2**22  # of an example: below, all arrays of a decoder are small, and one step is best
 
@@ -48,12 +47,8 @@ def _forced(segment: Segment, sizes: Sizes, path: str) -> Choice:
             f"path {path!r} cannot serve queries {segment.name!r} with {sizes.heads} heads: keys "
             "absorb the projection of one head; use path='auto' or 'streaming'"
         )
-    if path == "separable" and not isinstance(segment.positions, SeparableFourier):
-        kind = type(segment.positions).__name__ if segment.positions is not None else "no"
-        raise ValueError(
-            f"path 'separable' cannot serve queries {segment.name!r} with {kind} positions: it "
-            "needs SeparableFourier; use path='auto' or 'shared'"
-        )
+    if path == "separable":
+        require_grid(segment)
     return Choice(segment.name, segment.size, path, "as asked for")
 
 
