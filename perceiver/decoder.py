@@ -11,8 +11,8 @@ from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
 from perceiver.cross_attend import CrossAttend
 from perceiver.cross_attention import Plan, Sizes, Weights, query_plan
-from perceiver.cross_attention.queries import QueryWeights, decode
-from perceiver.layers import FAN_IN, LayerNorm, Linear
+from perceiver.cross_attention.queries import Affine, QueryWeights, decode
+from perceiver.layers import FAN_IN, LayerNorm, Linear, dot
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,32 @@ class Decoder(hk.Module):
     v_channels: int | None = None
     query_residual: bool = True
     out_channels: int | None = None  # None: no final projection
+    out_init: hk.initializers.Initializer | None = None  # of that projection, see Linear
     widening: int = 1
     compute: Compute = Compute()
     name: str | None = None
 
     def __call__(
-        self, queries: jax.Array | ByteArray, latents, *, query_mask=None, is_training=False
+        self,
+        queries: jax.Array | ByteArray,
+        latents,
+        *,
+        query_mask=None,
+        then: Affine | None = None,
+        is_training=False,
     ) -> jax.Array:
-        """`query_mask` [B, O]: a query with False reads nothing. None: a byte array's own mask."""
+        """Decodes all queries.
+
+        Args:
+          queries: [B, O, E], or a byte array of O elements.
+          latents: [B, N, D].
+          query_mask: [B, O]: a query with False reads nothing. None: a byte array's own mask.
+          then: w [out_channels, K] and b [K] of one more linear layer, for outputs [B, O, K]. It is
+            multiplied into the final projection, so [B, O, out_channels] is never formed.
+          is_training: whether to drop out.
+        """
+        if then is not None and self.out_channels is None:
+            raise ValueError(f"{self.module_name}: `then` needs a final projection, out_channels")
         queries = _as_byte_array(queries, "queries")
         query_mask = queries.mask if query_mask is None else query_mask
         if query_mask is not None and query_mask.shape != (queries.batch, queries.size):
@@ -49,8 +67,8 @@ class Decoder(hk.Module):
         plan = self.plan(queries, latents)
         logger.info("%s: %s", self.module_name, plan)
         if plan.is_plain:
-            return self._at_once(queries, latents, query_mask, is_training=is_training)
-        weights = self._weights(queries.channels, latents.shape[-1])
+            return self._at_once(queries, latents, query_mask, then, is_training=is_training)
+        weights = self._weights(queries.channels, latents.shape[-1], then)
         outputs, start = [], 0
         for segment, choice in zip(queries.segments, plan.choices, strict=True):
             stop = start + segment.size
@@ -86,7 +104,7 @@ class Decoder(hk.Module):
         return self.qk_channels or latent_channels, self.v_channels or latent_channels
 
     @hk.transparent
-    def _at_once(self, queries: ByteArray, latents, query_mask, *, is_training):
+    def _at_once(self, queries: ByteArray, latents, query_mask, then, *, is_training):
         x = CrossAttend(
             heads=self.heads,
             qk_channels=self.qk_channels,
@@ -103,11 +121,21 @@ class Decoder(hk.Module):
         )
         if self.out_channels is None:
             return x
-        operands = self.compute.operands
-        return Linear(channels=self.out_channels, operands=operands, name="out")(x)
+        w, b = self._final(x.shape[-1], then)
+        y = dot(x, w, self.compute.operands)
+        return y + jnp.broadcast_to(b.astype(x.dtype), y.shape)
 
     @hk.transparent
-    def _weights(self, channels: int, latent_channels: int) -> QueryWeights:
+    def _final(self, channels: int, then: Affine | None) -> Affine:
+        """Returns w and b of the final projection, with what follows multiplied in."""
+        out = Linear(channels=self.out_channels, w_init=self.out_init, name="out")
+        w, b = out.parameters(channels)
+        if then is None:
+            return w, b
+        return dot(w, then[0], self.compute.operands), b @ then[0] + then[1]
+
+    @hk.transparent
+    def _weights(self, channels: int, latent_channels: int, then: Affine | None) -> QueryWeights:
         """Returns the parameters that `_at_once` makes, from the same paths in the same order."""
         qk_channels, v_channels = self._widths(latent_channels)
 
@@ -133,7 +161,7 @@ class Decoder(hk.Module):
                     mlp_out = linear(channels * self.widening, channels, "out")
         final = None
         if self.out_channels is not None:
-            final = Linear(channels=self.out_channels, name="out").parameters(channels)
+            final = self._final(channels, then)
         return QueryWeights(
             norm=of_queries,
             latents=Weights(*of_latents, *key, *value),

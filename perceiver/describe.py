@@ -82,7 +82,7 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
         yield _field("input", f"{name} {_array(x)}")
     yield _field("byte array", f"[M, C] = [{array['size']}, {array['channels']}]")
     for segment in array["segments"]:
-        yield _field("", _segment(segment))
+        yield from _wrapped("", _segment(segment))
     yield _field("latents", f"[N, D] = [{latents['size']}, {latents['channels']}]")
     yield _field("stages", _stages(spec, len(summary["stages"])))
     if len(summary["stages"]) > 1:
@@ -90,9 +90,11 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
             "sharing", f"cross-attends use weights {', '.join(map(str, spec['encoders']))}"
         )
         yield _field("", f"processors    use weights {', '.join(map(str, spec['processors']))}")
-    yield _field("output", _array(summary["outputs"]))
-    for path in dict.fromkeys(summary["paths"]):  # stages of the same path are told once
-        yield from _wrapped("path", path)
+    outputs = summary["outputs"]
+    for name, x in ({"": outputs} if "shape" in outputs else outputs).items():
+        yield _field("output", f"{name} {_array(x)}".strip())
+    for names, path in _by_path(summary["paths"]):
+        yield from _wrapped("path", f"{names}: {path}")
     yield _field(
         "compute",
         f"{spec['dtype']}, operands {spec['operands']}, attention kernel {spec['kernel']}, "
@@ -173,6 +175,13 @@ def _field(name: str, value: str) -> str:
     return f"  {name:<12}{value}"
 
 
+def _by_path(paths: dict[str, str]) -> Iterable[tuple[str, str]]:
+    """Yields (names, path); neighbours of the same path are told once: "stage 2 to stage 8"."""
+    for path, group in itertools.groupby(paths, key=paths.get):
+        first, *others = group
+        yield f"{first} to {others[-1]}" if others else first, path
+
+
 def _wrapped(name: str, value: str) -> Iterable[str]:
     first, *rest = textwrap.wrap(value, WIDTH - 14)
     yield _field(name, first)
@@ -188,6 +197,7 @@ def _segment(segment: dict[str, Any]) -> str:
     text = f"{segment['name']}: {grid} elements of {segment['content_channels']} content"
     if segment["positions"]:
         text += f" + {segment['position_channels']} position channels ({segment['positions']})"
+        text += f" + {segment['constant_channels']} shared" if segment["constant_channels"] else ""
     else:
         text += " channels"
     return text + (", masked" if segment["masked"] else "")

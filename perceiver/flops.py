@@ -2,7 +2,8 @@
 
 A multiply and an add are two FLOPs, as in the papers (Perceiver, appendix B; Perceiver IO, appendix
 D). What is counted are the matrix products and convolutions of the dense form, that is of the
-`reference` attention kernel on the whole byte array; a kernel that exploits structure does less.
+`reference` attention kernel on the whole byte array and all queries; a path that exploits structure
+does less. Of two projections that are multiplied before they are used, the product is counted.
 A "SAME" convolution counts its padding.
 
 Left out is what costs a few FLOPs per element rather than per element and channel: norms, softmax,
@@ -60,7 +61,7 @@ def forward(spec: Mapping[str, Any] | specs.Backbone) -> tuple[Row, ...]:
         *count_inputs(spec),
         *_rows("cross-attends", cross, times=stages),
         *_rows("processors", process, times=stages * spec.blocks * spec.layers),
-        *_rows("outputs", count_outputs(spec)),
+        *count_outputs(spec),
     )
 
 
@@ -140,10 +141,10 @@ def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
     return rows
 
 
-def _image_outputs(spec: specs.ImageClassifier) -> dict[str, int]:
+def _image_outputs(spec: specs.ImageClassifier) -> list[Row]:
     latents, width = spec.latents, spec.latent_channels
     if spec.head == "mean":
-        return {"classes": _linear(1, width, spec.classes)}
+        return _rows("outputs", {"classes": _linear(1, width, spec.classes)})
     attend = _attention(
         queries=(1, spec.query_channels),
         keys=(latents, width),
@@ -151,7 +152,66 @@ def _image_outputs(spec: specs.ImageClassifier) -> dict[str, int]:
         v_channels=width,
     )
     classes = {"classes": _linear(1, spec.query_channels, spec.classes)}
-    return attend | _mlp(1, spec.query_channels, widening=1) | classes
+    return _rows("outputs", attend | _mlp(1, spec.query_channels, widening=1) | classes)
+
+
+def _flow_byte_array(spec: specs.OpticalFlow) -> tuple[int, int]:
+    return math.prod(spec.frame_shape[:2]), spec.patch_channels + 2 * (2 * spec.bands + 1)
+
+
+def _flow_inputs(spec: specs.OpticalFlow) -> list[Row]:
+    pixels, _ = _flow_byte_array(spec)
+    values = 2 * spec.patch_size**2 * spec.frame_shape[-1]
+    convolve = _linear(pixels, values, spec.patch_channels)
+    return [Row(part="inputs", operation="project patches", once=convolve)]
+
+
+def _flow_outputs(spec: specs.OpticalFlow) -> list[Row]:
+    pixels, channels = _flow_byte_array(spec)
+    attend = _attention(
+        queries=(pixels, channels),
+        keys=(spec.latents, spec.latent_channels),
+        qk_channels=spec.query_qk_channels or spec.latent_channels,
+        v_channels=spec.query_v_channels or spec.latent_channels,
+    )
+    flow = {"flow": _linear(pixels, channels, 2)}
+    return _rows("outputs", attend | _mlp(pixels, channels, widening=1) | flow)
+
+
+def _video_byte_array(spec: specs.VideoAutoencoder) -> tuple[int, int]:
+    return math.prod(spec.video_grid) + spec.audio_patches + 1, spec.channels
+
+
+def _video_inputs(spec: specs.VideoAutoencoder) -> list[Row]:
+    return []  # pixels, samples and the label enter as they are
+
+
+def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
+    width, channels = spec.latent_channels, spec.query_channels
+    sizes = {
+        "audio": (spec.audio_patches, spec.samples_per_patch),
+        "video": (math.prod(spec.video_shape[:-1]), spec.video_shape[-1]),
+        "label": (1, spec.classes),
+    }
+    queries = sum(size for size, _ in sizes.values())
+    attend = _attention(
+        queries=(queries, channels),
+        keys=(spec.latents, width),
+        qk_channels=width,
+        v_channels=width,
+    )
+    of_latents = [  # by each modality, with the same weights
+        Row(part="outputs", operation=name, once=attend.pop(name), times=len(sizes))
+        for name in ("project keys", "project values")
+    ]
+    outs = sum(out for _, out in sizes.values())
+    compose = _linear(channels + 1, spec.decoder_channels, outs)  # matrix and bias
+    return [
+        *of_latents,
+        *_rows("outputs", attend | _mlp(queries, channels, widening=1)),
+        *_rows("outputs", {k: _linear(size, channels, out) for k, (size, out) in sizes.items()}),
+        Row(part="outputs", operation="compose projections", once=compose, shared=True),
+    ]
 
 
 def _text_byte_array(spec: specs.MaskedLM) -> tuple[int, int]:
@@ -162,7 +222,7 @@ def _text_inputs(spec: specs.MaskedLM) -> list[Row]:
     return []  # rows of a table are looked up and added
 
 
-def _text_outputs(spec: specs.MaskedLM) -> dict[str, int]:
+def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
     length, channels = spec.max_length, spec.embedding_channels
     attend = _attention(
         queries=(length, channels),
@@ -171,11 +231,13 @@ def _text_outputs(spec: specs.MaskedLM) -> dict[str, int]:
         v_channels=channels,
     )
     vocabulary = {"vocabulary": _linear(length, channels, spec.vocabulary)}
-    return attend | _mlp(length, channels, widening=1) | vocabulary
+    return _rows("outputs", attend | _mlp(length, channels, widening=1) | vocabulary)
 
 
-# kind -> rows of the inputs, (M, C) of the byte array, operations of the outputs
+# kind -> rows of the inputs, (M, C) of the byte array, rows of the outputs
 _KINDS = {
     "image_classifier": (_image_inputs, _image_byte_array, _image_outputs),
     "masked_lm": (_text_inputs, _text_byte_array, _text_outputs),
+    "optical_flow": (_flow_inputs, _flow_byte_array, _flow_outputs),
+    "video_autoencoder": (_video_inputs, _video_byte_array, _video_outputs),
 }

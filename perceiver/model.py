@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ class Perceiver:
     encoders: tuple[Encoder, ...]
     processors: tuple[Processor, ...]
     sharing: Sharing
-    decode: Callable[..., jax.Array]  # (latents [B, N, D], **options) -> outputs
+    decode: Callable[..., Any]  # (latents [B, N, D], **options) -> outputs
     dtype: jnp.dtype = jnp.float32  # of all computation but softmax, norms and losses
 
     def __post_init__(self):
@@ -82,7 +83,7 @@ class Perceiver:
 
     def __call__(
         self, byte_array: ByteArray, *, is_training: bool = False, **decode_options
-    ) -> jax.Array:
+    ) -> Any:
         latents = self.encode(byte_array, is_training=is_training)
         return self.decode(latents, is_training=is_training, **decode_options)
 
@@ -91,7 +92,7 @@ class Perceiver:
     ) -> jax.Array:  # -> [B, N, D]
         """Runs all stages."""
         byte_array = cross_attention.prepare(byte_array)  # once for all stages
-        latents = self._initial(byte_array)
+        latents = self.initial(byte_array)
         for encoder, processor in self.sharing.stages:
             latents = self.encoders[encoder](latents, byte_array, is_training=is_training)
             latents = self.processors[processor](latents, is_training=is_training)
@@ -102,21 +103,22 @@ class Perceiver:
     ) -> list[jax.Array]:  # one [B, H, N, M] per stage
         """Returns what the latents attend to in each cross-attend."""
         byte_array = cross_attention.prepare(byte_array)
-        maps, latents = [], self._initial(byte_array)
+        maps, latents = [], self.initial(byte_array)
         for encoder, processor in self.sharing.stages:
             maps.append(self.encoders[encoder].weights(latents, byte_array))
             latents = self.encoders[encoder](latents, byte_array)
             latents = self.processors[processor](latents)
         return maps
 
-    def plans(self, byte_array: ByteArray, *, is_training: bool = False) -> list[Plan]:
+    def plans(self, byte_array: ByteArray, *, is_training: bool = False) -> dict[str, Plan]:
         """Returns which path each stage's cross-attend takes (see `perceiver.cross_attention`)."""
-        latents = self._initial(byte_array)
-        return [
-            self.encoders[encoder].plan(latents, byte_array, is_training=is_training)
-            for encoder in self.sharing.encoders
-        ]
+        latents = self.initial(byte_array)
+        return {
+            f"stage {stage}": self.encoders[i].plan(latents, byte_array, is_training=is_training)
+            for stage, i in enumerate(self.sharing.encoders, start=1)
+        }
 
-    def _initial(self, byte_array: ByteArray) -> jax.Array:
+    def initial(self, byte_array: ByteArray) -> jax.Array:  # [B, N, D]
+        """Returns the latents before the first stage, one copy for each example."""
         latents = self.latents().astype(self.dtype)
         return jnp.broadcast_to(latents[None], (byte_array.batch, *latents.shape))

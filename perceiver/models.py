@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from perceiver import specs
 from perceiver.builders import KINDS, Inputs
+from perceiver.byte_array import ByteArray
 from perceiver.cross_attention import Plan, Sequence
 
 
@@ -26,7 +27,9 @@ class Model:
         return self._transformed.init(rng, zeros)
 
     def apply(self, params, state, rng, inputs: Inputs, *, is_training: bool = False):
-        """Returns (float32 outputs, new state). `rng` may be None where nothing is dropped.
+        """Returns (float32 outputs, new state). `rng` may be None where nothing is drawn.
+
+        Outputs are an array, or a dict of arrays where a model has several: `perceiver.outputs`.
 
         Raises:
           ValueError: inputs of the wrong rank, channels, length or dtype; token ids out of range
@@ -40,27 +43,64 @@ class Model:
         self.check(inputs)
         return self._transformed.apply[1](params, state, None, inputs)[0]
 
+    def decode(self, params, state, latents: jax.Array, inputs: Inputs):
+        """Returns what `apply` would, from latents that `encode` gave.
+
+        Of the inputs, only those are needed which say what is asked for: none of an
+        image_classifier; "input_mask" of a masked_lm; "frames" of an optical_flow model, whose
+        queries they are; of a video_autoencoder, "video_queries" and "audio_queries" if not all is.
+        """
+        KINDS[self.spec.kind].check_queries(self.spec, inputs)
+        return self._transformed.apply[4](params, state, None, latents, inputs)[0]
+
+    def queries(self, params, state, latents: jax.Array, inputs: Inputs) -> dict[str, ByteArray]:
+        """Returns the queries of such a `decode`, for who wants to decode them piece by piece.
+
+        They are small, however many they are: positions of a grid stay factored. With
+        `perceiver.decode_to_host`, a video of any length is decoded in little memory:
+
+            latents = jax.jit(model.encode)(params, state, inputs)
+            queries = model.queries(params, state, latents, {})["video"]
+            decode = jax.jit(model.decode_queries)
+            rows = decode_to_host(
+                lambda piece: decode(params, state, latents, {"video": piece})["video"], queries
+            )  # [B, T H W, C]
+        """
+        KINDS[self.spec.kind].check_queries(self.spec, inputs)
+        return self._transformed.apply[5](params, state, None, latents, inputs)[0]
+
+    def decode_queries(
+        self, params, state, latents: jax.Array, queries: Mapping[str, ByteArray]
+    ) -> dict[str, jax.Array]:
+        """Returns float32 rows [B, o, ...], one for each of o queries, or a part, of `queries`."""
+        return self._transformed.apply[6](params, state, None, latents, queries)[0]
+
     def attention_maps(self, params, state, inputs: Inputs) -> list[jax.Array]:
         """Returns what the latents attend to: for each cross-attend, weights [B, H, N, M]."""
         self.check(inputs)
         return self._transformed.apply[2](params, state, None, inputs)[0]
 
-    def explain(self, batch_size: int = 1, *, is_training: bool = False) -> list[Plan]:
-        """Returns which path the cross-attend of each stage takes and why; print them.
+    def explain(self, batch_size: int = 1, *, is_training: bool = False) -> dict[str, Plan]:
+        """Returns which path each cross-attend takes and why; print them.
 
         Nothing is computed: paths depend on shapes, and on whether weights are dropped.
+
+        Returns:
+          {"stage 1": plan, ..., "decoder": plan}; with several decoders, or calls of one,
+          "decoder video" and so on; without one, the stages alone.
         """
-        found = []
+        found = {}
 
         def record(params, state, inputs):
-            found.extend(self._transformed.apply[3](params, state, None, inputs, is_training)[0])
+            plans = self._transformed.apply[3](params, state, None, inputs, is_training)[0]
+            found.update(plans)
 
         params, state = jax.eval_shape(self.init, jax.random.key(0))
         jax.eval_shape(record, params, state, self.example_inputs(batch_size))
         return found
 
     def example_inputs(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes and dtypes of a batch of inputs."""
+        """Returns the shapes and dtypes of a batch of inputs, without those that may be absent."""
         return KINDS[self.spec.kind].example(self.spec, batch_size)
 
     def check(self, inputs: Inputs) -> None:
@@ -83,11 +123,13 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
 
     def make():
         parts = KINDS[spec.kind].parts(spec)
+        names = (*KINDS[spec.kind].example(spec, 1), *KINDS[spec.kind].optional)
 
         def preprocess(inputs, is_training=False):
+            given = {name: inputs[name] for name in names if inputs.get(name) is not None}
             cast = {
                 k: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-                for k, x in ((k, inputs[k]) for k in KINDS[spec.kind].example(spec, 1))
+                for k, x in given.items()
             }
             byte_array = parts.preprocess(cast, is_training=is_training)
             if hk.running_init():  # on one example, which need not divide over anything
@@ -96,10 +138,8 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
 
         def predict(inputs, is_training=False):
             byte_array = preprocess(inputs, is_training)
-            outputs = parts.perceiver(
-                byte_array, is_training=is_training, **parts.decode_options(inputs)
-            )
-            return outputs.astype(jnp.float32)
+            options = parts.options(inputs, lambda: byte_array)
+            return _float32(parts.perceiver(byte_array, is_training=is_training, **options))
 
         def encode(inputs):
             return parts.perceiver.encode(preprocess(inputs))
@@ -108,12 +148,31 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
             return parts.perceiver.attention_maps(preprocess(inputs))
 
         def plans(inputs, is_training):
-            return parts.perceiver.plans(preprocess(inputs, is_training), is_training=is_training)
+            byte_array = preprocess(inputs, is_training)
+            stages = parts.perceiver.plans(byte_array, is_training=is_training)
+            options = parts.options(inputs, lambda: byte_array)
+            return stages | parts.head.plans(parts.perceiver.initial(byte_array), **options)
+
+        def decode(latents, inputs):
+            options = parts.options(inputs, lambda: preprocess(inputs))
+            return _float32(parts.head(latents.astype(dtype), **options))
+
+        def queries(latents, inputs):
+            options = parts.options(inputs, lambda: preprocess(inputs))
+            return parts.head.queries(latents.astype(dtype), **options)
+
+        def decode_queries(latents, queries):
+            return _float32(parts.head.read(latents.astype(dtype), queries))
 
         def init(inputs):
             # in training mode: batch norm has no averages to evaluate with yet
             return predict(inputs, is_training=True)
 
-        return init, (predict, encode, attention_maps, plans)
+        functions = (predict, encode, attention_maps, plans, decode, queries, decode_queries)
+        return init, functions
 
     return Model(spec, hk.multi_transform_with_state(make))
+
+
+def _float32(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)

@@ -23,9 +23,25 @@ def frequencies(bands: int, max_resolution: int) -> jax.Array:  # [K]
     return jnp.linspace(1.0, max_resolution / 2, num=bands, endpoint=True, dtype=jnp.float32)
 
 
-def coordinates(size: int) -> jax.Array:  # [size]
-    """Returns `size` equidistant coordinates from -1 to 1, both ends included."""
+def coordinates(size: int, *, inclusive: bool = True) -> jax.Array:  # [size]
+    """Returns `size` equidistant coordinates from -1, up to and including 1 or one step before."""
+    if not inclusive:
+        return _before_one(jnp.arange(size), size)
     return jnp.linspace(-1.0, 1.0, num=size, endpoint=True, dtype=jnp.float32)
+
+
+def coordinates_at(indices: jax.Array, dims: tuple[int, ...]) -> jax.Array:  # [o] -> [o, d]
+    """Returns the coordinates of some points of a grid, by their numbers in row-major order.
+
+    They are those of `coordinates(..., inclusive=False)`.
+    """
+    where = jnp.unravel_index(indices, dims)
+    return jnp.stack([_before_one(i, n) for i, n in zip(where, dims, strict=True)], axis=-1)
+
+
+def _before_one(i: jax.Array, size: int) -> jax.Array:
+    # in this order, as the released weights saw it: see `_axis_features`
+    return (2 * i).astype(jnp.float32) / size - 1.0
 
 
 def _axis_features(position: jax.Array, bands: int, max_resolution: int):
@@ -79,20 +95,29 @@ class SeparableFourier:
 
     @classmethod
     def of_grid(
-        cls, dims: tuple[int, ...], *, bands: int, max_resolution: tuple[int, ...] | None = None
+        cls,
+        dims: tuple[int, ...],
+        *,
+        bands: int,
+        max_resolution: tuple[int, ...] | None = None,
+        inclusive: bool = True,
     ):
-        """Makes the tables of a 1-D, 2-D or 3-D grid; max_resolution defaults to its dims."""
+        """Makes the tables of a 1-D, 2-D or 3-D grid.
+
+        Args:
+          dims: of the grid.
+          bands: K, frequencies per axis.
+          max_resolution: one number per axis; None: the dims.
+          inclusive: whether the last coordinate of an axis is 1, or one step before.
+        """
         resolutions = tuple(dims) if max_resolution is None else tuple(max_resolution)
         if len(resolutions) != len(dims):
             raise ValueError(
                 f"max_resolution {resolutions} needs one number per axis of the grid {tuple(dims)}"
             )
         axes = zip(dims, resolutions, strict=True)
-        return cls(
-            tuple(
-                jnp.concatenate(_axis_features(coordinates(n), bands, r), axis=-1) for n, r in axes
-            )
-        )
+        features = (_axis_features(coordinates(n, inclusive=inclusive), bands, r) for n, r in axes)
+        return cls(tuple(jnp.concatenate(parts, axis=-1) for parts in features))
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Sizes of the papers' models, as plain dicts that `perceiver.build` takes; imports nothing.
 
 Sources: Perceiver (2103.03206) section 4.1, appendix C, table 7; Perceiver IO (2107.14795) tables
-7 and 11, appendix A and F, and the configurations of the released checkpoints. Parameter counts
-are held by tests.
+7 and 11, appendices A, F, H and I, and the configurations of the released checkpoints. Parameter
+counts are held by tests.
 """
 
 _IMAGENET = {
@@ -92,5 +92,41 @@ MODELS = {
         "latent_channels": 1536,
         "layers": 40,
         "cross_v_channels": 1536,
+    },
+    # Perceiver IO, optical flow: 41,057,134 parameters.
+    "optical-flow": {
+        "kind": "optical_flow",
+        "frame_shape": (368, 496, 3),
+        "patch_size": 3,
+        "patch_channels": 64,
+        "bands": 64,
+        "latents": 2048,
+        "latent_channels": 512,
+        "layers": 24,
+        "cross_heads": 1,
+        "self_heads": 16,
+        "query_heads": 1,
+        "query_residual": False,
+        "output_scale": 0.01,
+    },
+    # Perceiver IO, Kinetics-700 with sound and labels: 19,858,855 parameters.
+    "video-autoencoder": {
+        "kind": "video_autoencoder",
+        "video_shape": (16, 224, 224, 3),
+        "samples": 30720,
+        "classes": 700,
+        "patch_size": 4,
+        "samples_per_patch": 16,
+        "video_bands": 32,
+        "audio_bands": 192,
+        "label_query_channels": 1024,
+        "decoder_channels": 512,
+        "latents": 784,
+        "latent_channels": 512,
+        "layers": 8,
+        "cross_heads": 1,
+        "self_heads": 8,
+        "query_heads": 1,
+        "query_residual": False,
     },
 }

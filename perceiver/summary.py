@@ -57,8 +57,8 @@ def summarize(
             {"encoder": encoder, "processor": processor}
             for encoder, processor in model.spec.sharing.stages
         ],
-        "paths": [str(plan) for plan in model.explain(batch_size)],
-        "outputs": _array(jax.eval_shape(forward, params, state, inputs)),
+        "paths": {name: str(plan) for name, plan in model.explain(batch_size).items()},
+        "outputs": _outputs(jax.eval_shape(forward, params, state, inputs)),
         "parameters": {
             "total": _size(params),
             "modules": [_module(*group) for group in _group(params, depth)],
@@ -85,6 +85,11 @@ def byte_array_shapes(model: Model, batch_size: int = 1) -> ByteArray:
     return jax.eval_shape(run, model.example_inputs(batch_size))
 
 
+def _outputs(x: jax.ShapeDtypeStruct | Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """Returns an array, or several by their names."""
+    return {name: _array(y) for name, y in x.items()} if isinstance(x, Mapping) else _array(x)
+
+
 def _array(x: jax.ShapeDtypeStruct) -> dict[str, Any]:
     return {"shape": list(x.shape), "dtype": str(x.dtype)}
 
@@ -109,6 +114,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "content_channels": segment.content.shape[-1],
         "positions": None if positions is None else type(positions).__name__,
         "position_channels": 0 if positions is None else positions.channels,
+        "constant_channels": 0 if segment.constant is None else segment.constant.shape[0],
         "masked": segment.mask is not None,
     }
 

@@ -85,8 +85,10 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
         f"{parameters:,} parameters, {layout.name} on {layout.devices} x "
         f"{jax.devices()[0].device_kind}, {origin}"
     )
-    for plan in dict.fromkeys(map(str, experiment.task.model.explain(is_training=True))):
-        report.say(f"cross-attend to {plan}")
+    plans = experiment.task.model.explain(is_training=True)
+    for plan in dict.fromkeys(map(str, plans.values())):  # stages of the same plan are told once
+        names = [name for name, other in plans.items() if str(other) == plan]
+        report.say(f"cross-attend, {', '.join(names)}: {plan}")
     if layout.name == "sharded":
         report.say(sharding.format_table(sharding.sharding_table(state)))
 

@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
 from perceiver.cross_attention import Plan
 from perceiver.decoder import Decoder
@@ -25,6 +26,26 @@ class MeanClassifier(hk.Module):
         del is_training
         return Linear(channels=self.classes, w_init=jnp.zeros, name="logits")(latents.mean(axis=1))
 
+    @hk.name_like("__call__")
+    def queries(self, latents: jax.Array) -> dict[str, ByteArray]:
+        """Returns none: it asks nothing."""
+        del latents
+        return {}
+
+    @hk.name_like("__call__")
+    def read(self, latents: jax.Array, queries, *, is_training: bool = False) -> dict:
+        """Returns no row for no query."""
+        del latents, is_training
+        if queries:
+            raise ValueError(f"the mean of the latents answers no queries, got {sorted(queries)}")
+        return {}
+
+    @hk.name_like("__call__")
+    def plans(self, latents: jax.Array) -> dict[str, Plan]:
+        """Returns no plan: there is no decoder."""
+        del latents
+        return {}
+
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class QueryClassifier(hk.Module):
@@ -39,15 +60,25 @@ class QueryClassifier(hk.Module):
 
     def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
         """[B, N, D] -> [B, K]."""
-        query = LearnedTable(size=1, channels=self.channels, name="queries")().astype(latents.dtype)
-        queries = jnp.broadcast_to(query[None], (latents.shape[0], *query.shape))  # [B, 1, E]
-        return self._decoder()(queries, latents, is_training=is_training)[:, 0]
+        return self.read(latents, self.queries(latents), is_training=is_training)["logits"][:, 0]
 
     @hk.name_like("__call__")
-    def plan(self, latents: jax.Array) -> Plan:
+    def queries(self, latents: jax.Array) -> dict[str, ByteArray]:
+        """Returns one query for each example."""
+        query = LearnedTable(size=1, channels=self.channels, name="queries")().astype(latents.dtype)
+        queries = jnp.broadcast_to(query[None], (latents.shape[0], *query.shape))  # [B, 1, E]
+        return {"logits": ByteArray.of(Segment(queries, name="queries"))}
+
+    @hk.name_like("__call__")
+    def read(self, latents: jax.Array, queries, *, is_training: bool = False) -> dict:
+        """[B, N, D], {"logits": o queries} -> {"logits": [B, o, K]}."""
+        decoder = self._decoder()
+        return {k: decoder(x, latents, is_training=is_training) for k, x in queries.items()}
+
+    @hk.name_like("__call__")
+    def plans(self, latents: jax.Array) -> dict[str, Plan]:
         """Returns which path the decoder takes."""
-        queries = jax.ShapeDtypeStruct((latents.shape[0], 1, self.channels), latents.dtype)
-        return self._decoder().plan(queries, latents)
+        return {"decoder": self._decoder().plan(self.queries(latents)["logits"], latents)}
 
     @hk.transparent
     def _decoder(self) -> Decoder:

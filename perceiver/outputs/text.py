@@ -7,7 +7,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
+from perceiver.cross_attention import Plan
 from perceiver.decoder import Decoder
 from perceiver.positions import LearnedTable
 from perceiver.products import operand_dtype, product
@@ -27,23 +29,46 @@ class TiedText(hk.Module):
 
     def __call__(self, latents, *, length: int, query_mask=None, is_training=False) -> jax.Array:
         """[B, N, D], [B, M] -> [B, M, K]"""
+        queries = self.queries(latents, length=length, query_mask=query_mask)
+        return self.read(latents, queries, is_training=is_training)["logits"]
+
+    @hk.name_like("__call__")
+    def queries(self, latents, *, length: int, query_mask=None) -> dict[str, ByteArray]:
+        """Returns a query for each of the first `length` positions."""
+        channels = self.embedding().shape[1]
+        table = LearnedTable(size=self.max_length, channels=channels, name="queries")()  # [M, E]
+        queries = table[:length].astype(latents.dtype)
+        queries = jnp.broadcast_to(queries, (latents.shape[0], *queries.shape))
+        return {"logits": ByteArray.of(Segment(queries, mask=query_mask, name="queries"))}
+
+    @hk.name_like("__call__")
+    def read(self, latents, queries, *, is_training=False) -> dict[str, jax.Array]:
+        """[B, N, D], {"logits": o queries} -> {"logits": [B, o, K]}."""
         table = self.embedding().astype(latents.dtype)
-        channels = table.shape[1]
-        queries = LearnedTable(size=self.max_length, channels=channels, name="queries")()[
-            :length
-        ]  # [M, E]
-        queries = jnp.broadcast_to(
-            queries.astype(latents.dtype), (latents.shape[0], *queries.shape)
-        )
-        x = Decoder(
+        decoder = self._decoder(table.shape[1])
+        bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
+
+        def logits(queries):
+            x = decoder(queries, latents, is_training=is_training)
+            operands = operand_dtype(x, self.compute.operands)
+            y = product("bme,ke->bmk", x, table, operands)  # float32
+            return y + jnp.broadcast_to(bias, y.shape)
+
+        return {name: logits(x) for name, x in queries.items()}
+
+    @hk.name_like("__call__")
+    def plans(self, latents, *, length: int, query_mask=None) -> dict[str, Plan]:
+        """Returns which path the decoder takes."""
+        queries = self.queries(latents, length=length, query_mask=query_mask)["logits"]
+        return {"decoder": self._decoder(queries.channels).plan(queries, latents)}
+
+    @hk.transparent
+    def _decoder(self, channels: int) -> Decoder:
+        return Decoder(
             heads=self.heads,
             qk_channels=self.qk_channels,
             v_channels=channels,
             query_residual=self.query_residual,
             compute=self.compute,
             name="decoder",
-        )(queries, latents, query_mask=query_mask, is_training=is_training)
-        bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
-        operands = operand_dtype(x, self.compute.operands)
-        logits = product("bme,ke->bmk", x, table, operands)  # float32
-        return logits + jnp.broadcast_to(bias, logits.shape)
+        )

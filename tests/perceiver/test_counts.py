@@ -23,6 +23,9 @@ COUNTS = {
     "perceiver-imagenet-1": 42_135_859,
     # Perceiver, table 7: "326.2M", nothing shared.
     "perceiver-imagenet-unshared": 326_241_856,
+    # The released checkpoints; the paper does not tell the sizes of these.
+    "optical-flow": 41_057_134,
+    "video-autoencoder": 19_858_855,
 }
 
 

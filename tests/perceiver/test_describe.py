@@ -87,6 +87,7 @@ def test_json_keys_are_stable(capsys):
                 "content_channels": 64,
                 "positions": "SeparableFourier",
                 "position_channels": 258,
+                "constant_channels": 0,
                 "masked": False,
             }
         ],

@@ -45,6 +45,16 @@ MASKED_LM = {
     "query_heads": 4,
     "query_qk_channels": 16,
 }
+OPTICAL_FLOW = {
+    "kind": "optical_flow",
+    "frame_shape": (10, 14, 3),
+    "patch_channels": 12,
+    "bands": 5,
+    "latents": 9,
+    "latent_channels": 32,
+    "layers": 2,
+    "self_heads": 4,
+}
 
 
 def load(name, spec):

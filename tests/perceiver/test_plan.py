@@ -96,8 +96,34 @@ def test_an_unknown_path_is_refused():
 def test_a_model_explains_its_paths(name, path):
     spec = MODELS[name] | {"layers": 1}
     plans = perceiver.build(spec).explain()
-    assert len(plans) == len(spec.get("encoders", (0,)))
-    assert {choice.path for plan in plans for choice in plan.choices} == {path}
+    stages = [f"stage {i + 1}" for i in range(len(spec.get("encoders", (0,))))]
+    decoders = [] if spec.get("head") == "mean" else ["decoder"]
+    assert list(plans) == stages + decoders
+    assert {choice.path for stage in stages for choice in plans[stage].choices} == {path}
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        ("imagenet-fourier", {"decoder": "plain"}),
+        ("masked-lm-bytes", {"decoder": "plain"}),
+        ("optical-flow", {"decoder": "separable"}),
+        (
+            "video-autoencoder",
+            {"decoder audio": "plain", "decoder video": "separable", "decoder label": "plain"},
+        ),
+    ],
+)
+def test_a_model_explains_its_decoder(name, paths):
+    plans = perceiver.build(MODELS[name] | {"layers": 1}).explain()
+    found = {k: plan.choices[0].path for k, plan in plans.items() if k.startswith("decoder")}
+    assert found == paths
+
+
+def test_a_model_of_several_segments_explains_each():
+    plans = perceiver.build(MODELS["video-autoencoder"] | {"layers": 1}).explain()
+    paths = {choice.segment: choice.path for choice in plans["stage 1"].choices}
+    assert paths == {"audio": "separable", "video": "separable", "label": "shared"}
 
 
 def test_the_call_logs_its_path(caplog):

@@ -1,18 +1,10 @@
-"""Specs: what a model is, as a frozen value that survives JSON and is checked when it is made.
-
-A spec is written as a flat dict with a "kind" (`perceiver.released.MODELS`, a config's `model`
-section, an exported `config.json`); `parse` turns it into one of the dataclasses below. Counts of
-0 mean "as the paper's rule says", given beside the field.
-"""
+"""The part that the specs of all kinds share, and how a spec's fields are checked."""
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from perceiver import attention
 from perceiver.compute import OPERANDS, PATHS, Compute
-from perceiver.inputs.image import POSITIONS, STEMS
 from perceiver.model import Sharing
 from perceiver.processor import REMAT
 
@@ -98,6 +90,23 @@ class Backbone:
         if not condition:
             raise ValueError(f"{self.kind}: {name}={getattr(self, name)!r} {rule}")
 
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            self._require(getattr(self, name) > 0, name, "must be positive")
+
+    def _shape(self, name: str, axes: str) -> None:
+        """Checks a tuple of positive sizes, one for each word of `axes`."""
+        shape = getattr(self, name)
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        self._require(whole and len(shape) == len(axes.split(", ")), name, f"must be ({axes})")
+
+    def _divides(self, heads: str, *names: str) -> None:
+        """Checks that widths of the queries' heads, 0 being as wide as the latents, divide."""
+        for name in names:
+            channels = getattr(self, name) or self.latent_channels
+            rule = f"({channels}) must be a multiple of {heads}={getattr(self, heads)}"
+            self._require(channels % getattr(self, heads) == 0, name, rule)
+
     def _check_type(self, field: dataclasses.Field) -> None:
         value = getattr(self, field.name)
         kinds = {int: int, float: int | float, str: str, bool: bool}
@@ -111,103 +120,3 @@ class Backbone:
         self._require(
             getattr(self, name) in choices, name, f"is unknown; choose one of {', '.join(choices)}"
         )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageClassifier(Backbone):
-    """Images [B, H, W, C] -> logits [B, K]."""
-
-    kind = "image_classifier"
-
-    image_shape: tuple[int, int, int]  # H, W, C
-    classes: int  # K
-    stem: str = "pixels"  # pixels, conv1x1 (learned projection), conv (7x7, batch norm, max-pool)
-    stem_channels: int = 64
-    positions: str = "fourier"  # fourier, learned
-    bands: int = 64  # Fourier: K frequencies per axis
-    max_resolution: tuple[int, ...] = ()  # Fourier: (): the grid's own size
-    position_channels: int = 256  # learned
-    head: str = "query"  # query (Perceiver IO), mean (Perceiver)
-    query_channels: int = 1024  # E
-    query_heads: int = 1
-    query_residual: bool = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        shape = self.image_shape
-        self._require(
-            len(shape) == 3 and min(shape) > 0, "image_shape", "must be (height, width, channels)"
-        )
-        self._require(self.classes > 1, "classes", "must be at least 2")
-        sizes = ("stem_channels", "position_channels", "query_channels", "query_heads")
-        for name in (*sizes, "bands"):
-            self._require(getattr(self, name) > 0, name, "must be positive")
-        self._require(
-            self.latent_channels % self.query_heads == 0,
-            "query_heads",
-            f"must divide latent_channels={self.latent_channels}",
-        )
-        self._choice("stem", STEMS)
-        self._choice("positions", POSITIONS)
-        self._choice("head", ("query", "mean"))
-        self._require(
-            len(self.max_resolution) in (0, 2), "max_resolution", "must be (height, width) or ()"
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskedLM(Backbone):
-    """Token ids [B, M] -> logits [B, M, K]."""
-
-    kind = "masked_lm"
-
-    vocabulary: int = 262
-    max_length: int = 2048  # M at most
-    embedding_channels: int = 768  # of input and output queries
-    embedding_scale: float = 1.0  # standard deviation at the start, as in the released models
-    position_scale: float = 0.02  # the same of the input positions, which are added to it
-    query_heads: int = 8
-    query_qk_channels: int = 256
-    query_residual: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("vocabulary", "max_length", "embedding_channels", "query_heads"):
-            self._require(getattr(self, name) > 0, name, "must be positive")
-        for name in ("embedding_scale", "position_scale"):
-            self._require(getattr(self, name) > 0, name, "must be positive")
-        for name in ("query_qk_channels", "embedding_channels"):
-            self._require(
-                getattr(self, name) % self.query_heads == 0,
-                name,
-                f"must be a multiple of {self.query_heads=}",
-            )
-
-
-KINDS: dict[str, type[Backbone]] = {cls.kind: cls for cls in (ImageClassifier, MaskedLM)}
-
-
-def parse(spec: Mapping[str, Any] | Backbone) -> Backbone:
-    """Returns the checked spec of a flat dict; errors name the field, its value and the remedy."""
-    if isinstance(spec, Backbone):
-        return spec
-    if isinstance(spec, str):
-        raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")
-    fields = dict(spec)
-    kind = fields.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"a model's 'kind' must be one of {', '.join(KINDS)}, not {kind!r}")
-    cls = KINDS[kind]
-    known = {field.name: field for field in dataclasses.fields(cls)}
-    for name in fields:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"{kind} has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-    missing = [
-        name for name, f in known.items() if f.default is dataclasses.MISSING and name not in fields
-    ]
-    if missing:
-        raise ValueError(f"{kind} needs the fields {', '.join(missing)}")
-    return cls(**fields)

@@ -1,0 +1,57 @@
+"""The parts of an image classifier."""
+
+import jax
+import jax.numpy as jnp
+
+from perceiver import specs
+from perceiver.builders.parts import Inputs, Kind, Parts, backbone
+from perceiver.inputs.image import ImageInputs
+from perceiver.outputs.classes import MeanClassifier, QueryClassifier
+
+
+def _parts(spec: specs.ImageClassifier) -> Parts:
+    inputs = ImageInputs(
+        stem=spec.stem,
+        stem_channels=spec.stem_channels,
+        positions=spec.positions,
+        bands=spec.bands,
+        max_resolution=spec.max_resolution or None,
+        position_channels=spec.position_channels,
+        name="inputs",
+    )
+    if spec.head == "mean":
+        head = MeanClassifier(classes=spec.classes, name="outputs")
+    else:
+        head = QueryClassifier(
+            classes=spec.classes,
+            channels=spec.query_channels,
+            heads=spec.query_heads,
+            query_residual=spec.query_residual,
+            compute=spec.decode_compute,
+            name="outputs",
+        )
+    return Parts(
+        preprocess=lambda x, *, is_training: inputs(x["image"], is_training=is_training),
+        perceiver=backbone(spec, head),
+        head=head,
+        options=lambda x, byte_array: {},
+    )
+
+
+def _example(spec: specs.ImageClassifier, batch_size: int):
+    return {"image": jax.ShapeDtypeStruct((batch_size, *spec.image_shape), jnp.float32)}
+
+
+def _check(spec: specs.ImageClassifier, inputs: Inputs) -> None:
+    shape = inputs["image"].shape
+    if len(shape) != 4 or shape[1:] != spec.image_shape:
+        raise ValueError(
+            f"images must be [batch, {', '.join(map(str, spec.image_shape))}], got {shape}"
+        )
+    if not jnp.issubdtype(inputs["image"].dtype, jnp.floating):
+        raise ValueError(
+            f"images must be floating, got {inputs['image'].dtype}; scale them as in training"
+        )
+
+
+KIND = Kind(_parts, _example, _check, check_queries=lambda spec, inputs: None)

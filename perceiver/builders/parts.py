@@ -1,0 +1,81 @@
+"""What all kinds of models are built from, and what a kind must say about itself."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perceiver import specs
+from perceiver.byte_array import ByteArray
+from perceiver.encoder import Encoder
+from perceiver.model import Perceiver
+from perceiver.positions import LearnedTable
+from perceiver.processor import Processor
+
+Inputs = dict[str, jax.Array]
+
+
+class Parts(NamedTuple):
+    """A model's modules, made inside a Haiku transform."""
+
+    preprocess: Callable[..., ByteArray]  # (inputs, *, is_training) -> byte array
+    perceiver: Perceiver
+    head: Any  # see perceiver.outputs
+    # (inputs, function that gives their byte array) -> the head's options
+    options: Callable[[Inputs, Callable[[], ByteArray]], dict[str, Any]]
+
+
+class Kind(NamedTuple):
+    """All that differs between kinds of models."""
+
+    parts: Callable[[Any], Parts]  # spec -> modules
+    example: Callable[[Any, int], dict[str, jax.ShapeDtypeStruct]]  # spec, batch size -> inputs
+    check: Callable[[Any, Inputs], None]  # spec, inputs; raises ValueError
+    check_queries: Callable[[Any, Inputs], None]  # the same of what the decoder alone needs
+    optional: tuple[str, ...] = ()  # names of inputs that may be left out
+
+
+def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
+    """Returns latents, encoders and processors of any kind of model, with its head."""
+    common = {
+        "dropout_rate": spec.dropout_rate,
+        "attention_dropout_rate": spec.attention_dropout_rate,
+        "compute": spec.compute,
+    }
+
+    def encoder(index):
+        return Encoder(
+            heads=spec.cross_heads,
+            qk_channels=spec.cross_qk_channels or None,
+            v_channels=spec.cross_v_channels or None,
+            widening=spec.cross_widening,
+            name=_numbered("encoder", index),
+            **common,
+        )
+
+    def processor(index):
+        return Processor(
+            layers=spec.layers,
+            blocks=spec.blocks,
+            heads=spec.self_heads,
+            qk_channels=spec.self_qk_channels or None,
+            v_channels=spec.self_v_channels or None,
+            widening=spec.self_widening,
+            remat=spec.remat,
+            name=_numbered("processor", index),
+            **common,
+        )
+
+    return Perceiver(
+        latents=LearnedTable(size=spec.latents, channels=spec.latent_channels, name="latents"),
+        encoders=tuple(encoder(i) for i in range(max(spec.encoders) + 1)),
+        processors=tuple(processor(i) for i in range(max(spec.processors) + 1)),
+        sharing=spec.sharing,
+        decode=decode,
+        dtype=jnp.dtype(spec.dtype),
+    )
+
+
+def _numbered(name: str, index: int) -> str:
+    return name if index == 0 else f"{name}_{index}"

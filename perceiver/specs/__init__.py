@@ -1,0 +1,58 @@
+"""Specs: what a model is, as a frozen value that survives JSON and is checked when it is made.
+
+A spec is written as a flat dict with a "kind" (`perceiver.released.MODELS`, a config's `model`
+section, an exported `config.json`); `parse` turns it into one of the dataclasses of this package.
+Counts of 0 mean "as the paper's rule says", given beside the field.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver.specs.backbone import DTYPES, Backbone
+from perceiver.specs.image_classifier import ImageClassifier
+from perceiver.specs.masked_lm import MaskedLM
+from perceiver.specs.optical_flow import OpticalFlow
+from perceiver.specs.video_autoencoder import VideoAutoencoder
+
+__all__ = [
+    "DTYPES",
+    "KINDS",
+    "Backbone",
+    "ImageClassifier",
+    "MaskedLM",
+    "OpticalFlow",
+    "VideoAutoencoder",
+    "parse",
+]
+
+KINDS: dict[str, type[Backbone]] = {
+    cls.kind: cls for cls in (ImageClassifier, MaskedLM, OpticalFlow, VideoAutoencoder)
+}
+
+
+def parse(spec: Mapping[str, Any] | Backbone) -> Backbone:
+    """Returns the checked spec of a flat dict; errors name the field, its value and the remedy."""
+    if isinstance(spec, Backbone):
+        return spec
+    if isinstance(spec, str):
+        raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")
+    fields = dict(spec)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"a model's 'kind' must be one of {', '.join(KINDS)}, not {kind!r}")
+    cls = KINDS[kind]
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"{kind} has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    missing = [
+        name for name, f in known.items() if f.default is dataclasses.MISSING and name not in fields
+    ]
+    if missing:
+        raise ValueError(f"{kind} needs the fields {', '.join(missing)}")
+    return cls(**fields)

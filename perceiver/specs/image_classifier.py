@@ -1,0 +1,48 @@
+"""What an image classifier is."""
+
+import dataclasses
+
+from perceiver.inputs.image import POSITIONS, STEMS
+from perceiver.specs.backbone import Backbone
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageClassifier(Backbone):
+    """Images [B, H, W, C] -> logits [B, K]."""
+
+    kind = "image_classifier"
+
+    image_shape: tuple[int, int, int]  # H, W, C
+    classes: int  # K
+    stem: str = "pixels"  # pixels, conv1x1 (learned projection), conv (7x7, batch norm, max-pool)
+    stem_channels: int = 64
+    positions: str = "fourier"  # fourier, learned
+    bands: int = 64  # Fourier: K frequencies per axis
+    max_resolution: tuple[int, ...] = ()  # Fourier: (): the grid's own size
+    position_channels: int = 256  # learned
+    head: str = "query"  # query (Perceiver IO), mean (Perceiver)
+    query_channels: int = 1024  # E
+    query_heads: int = 1
+    query_residual: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        shape = self.image_shape
+        self._require(
+            len(shape) == 3 and min(shape) > 0, "image_shape", "must be (height, width, channels)"
+        )
+        self._require(self.classes > 1, "classes", "must be at least 2")
+        sizes = ("stem_channels", "position_channels", "query_channels", "query_heads")
+        for name in (*sizes, "bands"):
+            self._require(getattr(self, name) > 0, name, "must be positive")
+        self._require(
+            self.latent_channels % self.query_heads == 0,
+            "query_heads",
+            f"must divide latent_channels={self.latent_channels}",
+        )
+        self._choice("stem", STEMS)
+        self._choice("positions", POSITIONS)
+        self._choice("head", ("query", "mean"))
+        self._require(
+            len(self.max_resolution) in (0, 2), "max_resolution", "must be (height, width) or ()"
+        )
