@@ -38,7 +38,7 @@ FLOW = {
 }
 VIDEO = {
     "kind": "video_autoencoder",
-    "video_shape": (3, 8, 20, 3),
+    "video_shape": (5, 16, 40, 3),
     "samples": 176,
     "classes": 101,
     "video_bands": 8,
@@ -116,7 +116,8 @@ def test_agrees_with_xla(spec):
     forward, arguments = trace(spec, 2)
     xla = jax.jit(forward).lower(*arguments).compile().cost_analysis()["flops"]
     ratio = xla / flops.total(flops.forward(spec), 2)
-    # A convolution's padding is counted here and not by XLA, hence a little below 1.
+    # A convolution's padding is counted here and not by XLA, nor that three calls of a decoder form
+    # the same keys: hence a little below 1.
     assert 1 - 0.01 < ratio < 1 + XLA_EXTRA
 
 

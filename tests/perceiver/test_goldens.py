@@ -89,6 +89,17 @@ def test_masked_lm_bytes():
     assert_close(logits, golden["out"])
 
 
+@pytest.mark.parametrize("path", ["auto", "plain", "streaming", "shared", "separable"])
+def test_optical_flow(path):
+    paths = {"cross_path": path, "decode_path": path, "chunk": 30}
+    golden, model, params = load("optical_flow", OPTICAL_FLOW | paths)
+    inputs = {"frames": golden["input|images"]}
+    flow, _ = jax.jit(model.apply)(params, {}, None, inputs)
+    assert_close(20 * flow, golden["out"])  # recorded in pixels
+    latents = model.encode(params, {}, inputs)
+    assert_close(20 * model.decode(params, {}, latents, inputs), golden["out"])
+
+
 def test_intermediates_of_imagenet_fourier():
     golden, model, params = load("imagenet_fourier", IMAGENET)
     inner = np.load(GOLDEN / "imagenet_fourier_intermediates.npz")
@@ -107,7 +118,8 @@ def test_intermediates_of_imagenet_fourier():
 
 
 def test_golden_meta_is_the_spec():
-    for name, spec in (("imagenet_fourier", IMAGENET), ("mlm_bytes", MASKED_LM)):
+    specs = {"imagenet_fourier": IMAGENET, "mlm_bytes": MASKED_LM, "optical_flow": OPTICAL_FLOW}
+    for name, spec in specs.items():
         encoder = json.loads(str(np.load(GOLDEN / f"{name}.npz")["meta"]))["meta"]["encoder"]
         assert encoder["z_index_dim"] == spec["latents"]
         assert encoder["num_self_attends_per_block"] == spec["layers"]
