@@ -48,6 +48,11 @@ def with_history(tree: Mapping[str, Mapping[str, np.ndarray]], counter: int = SE
     }
 
 
+def counter(state: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    """Returns the number of steps of a state with batch norm."""
+    return next(int(leaves["counter"]) for leaves in state.values() if "counter" in leaves)
+
+
 def _is_ema(module: str) -> bool:
     return module.endswith(("/mean_ema", "/var_ema"))
 

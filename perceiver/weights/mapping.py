@@ -169,7 +169,7 @@ def misfits(source: Arrays, target, rules: Sequence[Rule]) -> list[str]:
 
 def translate_back(params, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """Returns the source's arrays by name, as views of ours; the inverse of `translate`."""
-    flat = flatten(params)
+    flat = {key: np.asarray(x) for key, x in flatten(params).items()}
     return {
         key: slot.rule.transform.write(
             flat[slot.target] if slot.layer is None else flat[slot.target][slot.layer]

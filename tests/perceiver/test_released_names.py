@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import pathlib
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 import perceiver
 from perceiver.released import MODELS
-from perceiver.weights import deepmind
+from perceiver.weights import batch_norm, deepmind, huggingface_names
 from perceiver.weights.mapping import expand, misfits
 from perceiver.weights.stored import Stored
 
@@ -46,3 +47,46 @@ def test_a_released_file_of_deepmind_fills_the_model(kind):
     tree, source = tree_of(MODELS[kind]), released(kind, "deepmind")
     assert misfits(source, tree, rules) == []
     assert expand(rules, tree).keys() == source.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_hugging_face_fills_the_model(kind):
+    rules = huggingface_names.rules(perceiver.build(MODELS[kind]).spec)
+    tree = batch_norm.without_history(tree_of(MODELS[kind]))
+    source = released(kind, "huggingface")
+    assert misfits(source, tree, rules) == []
+    table = expand(rules, tree)
+    assert {key for key in table if table[key].target} | {huggingface_names.BATCHES} >= (
+        source.keys()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_files_hold_the_same_numbers(kind):
+    sizes = [
+        sum(
+            math.prod(x.shape)
+            for name, x in released(kind, fmt).items()
+            if not name.endswith(("average", "hidden", "counter", "tracked"))
+            and "running" not in name
+        )
+        for fmt in ("deepmind", "huggingface")
+    ]
+    assert sizes[0] == sizes[1] > 19e6
+
+
+def test_names_of_another_model_are_refused():
+    source = released("imagenet-fourier", "huggingface")
+    spec = perceiver.build(MODELS["imagenet-learned"]).spec
+    found = "\n".join(misfits(source, tree_of(spec), huggingface_names.rules(spec)))
+    assert "target inputs/project/w: nothing fills it; missing perceiver.input_pre" in found
+    assert "query.weight: shape (261, 1024), the model needs (512, 1024)" in found
+
+
+@pytest.mark.parametrize(
+    "spec", ["perceiver-imagenet", "perceiver-imagenet-1", "perceiver-imagenet-unshared"]
+)
+@pytest.mark.parametrize("rules", [deepmind.rules, huggingface_names.rules])
+def test_models_of_the_first_paper_have_no_counterpart(spec, rules):
+    with pytest.raises(ValueError, match="Perceiver IO models: one cross-attend, and queries as"):
+        rules(perceiver.build(MODELS[spec]).spec)

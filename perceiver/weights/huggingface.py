@@ -1,0 +1,179 @@
+"""Hugging Face's Perceiver models: folders that `from_pretrained` and `save_pretrained` know.
+
+Weights become DeepMind's conventions, by which the hub's were trained; see `huggingface_config`.
+
+The 7x7 kernel of the convolutional image classifier exists in two layouts, which its shape does
+not tell apart (`conv_kernel`). The hub's has its height and width swapped by the script that made
+it ("hub"). Kernels that PyTorch trained, or that `save` wrote, are as PyTorch applies them
+("torch"); `save` says so in config.json. Without a word there, a file is taken for the hub's: give
+`conv_kernel="torch"` for one that was trained, or trained further, in PyTorch.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from perceiver import usage
+from perceiver.models import build
+from perceiver.weights import batch_norm, files, tensors, torch_files
+from perceiver.weights.huggingface_config import spec_of
+from perceiver.weights.huggingface_export import config_of, preprocessor_config, tokenizer_config
+from perceiver.weights.huggingface_names import BATCHES, rules
+from perceiver.weights.mapping import translate, translate_back
+from perceiver.weights.native import Saved
+from perceiver.weights.stored import Arrays
+
+CONV_KERNEL = "perceiver_conv_kernel"  # field of config.json
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def read(
+    path: str | os.PathLike,
+    *,
+    spec: Mapping[str, Any] | None = None,
+    conv_kernel: str | None = None,
+) -> Saved:
+    """Reads a model array by array.
+
+    Args:
+      path: a folder with config.json and weights (WEIGHTS), or the file of the weights with
+        config.json beside it.
+      spec: of the model, where config.json is missing or says too little.
+      conv_kernel: "hub" or "torch"; None: as config.json says, else "hub".
+
+    Raises:
+      FileNotFoundError: there are no weights, or neither config.json nor a spec.
+      ValueError: a file is broken, or its model has no counterpart, or the weights do not fit it.
+    """
+    weights = find_weights(path)
+    config = _read_json(weights.parent / "config.json")
+    if config is None and spec is None:
+        raise FileNotFoundError(
+            f"{weights.parent / 'config.json'} is missing; it says what the model is (or give spec)"
+        )
+    config = config or {}
+    stored = arrays(weights)
+    if spec is None:
+        spec = spec_of(config, {name: x.shape for name, x in stored.items()})
+    model = build(spec)
+    conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    target = batch_norm.without_history({**params, **state})
+    found = translate(stored, target, rules(model.spec, conv_kernel))
+    tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
+    averages = {module: found[module] for module in state}
+    return Saved(
+        model,
+        {module: found[module] for module in params},
+        batch_norm.with_history(averages, tracked),
+        _usage(model.spec, config, _read_json(weights.parent / "preprocessor_config.json")),
+    )
+
+
+def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch") -> None:
+    """Writes a folder that `from_pretrained` of Hugging Face's class loads.
+
+    Each file appears whole or not at all. With learned positions or a convolutional stem their
+    class does not compute what ours does, see `huggingface_config`.
+
+    Args:
+      folder: is made if it is not there.
+      saved: the model and its weights.
+      conv_kernel: layout of the 7x7 convolution. "torch": their class computes with it as it is;
+        "hub": as in the hub's file, height and width swapped.
+
+    Raises:
+      ValueError: Hugging Face's class cannot be given this model's sizes.
+    """
+    folder = pathlib.Path(folder)
+    spec = saved.model.spec
+    contents = {"config.json": config_of(spec, saved.usage)}
+    if spec.kind == "image_classifier":
+        contents["preprocessor_config.json"] = preprocessor_config(spec, saved.usage)
+    if spec.kind == "masked_lm":
+        contents["tokenizer_config.json"] = tokenizer_config(spec)
+    tree = {**saved.params, **batch_norm.without_history(saved.state)}
+    found = translate_back(tree, rules(spec, conv_kernel))
+    if saved.state:
+        contents["config.json"][CONV_KERNEL] = conv_kernel
+        found[BATCHES] = np.asarray(batch_norm.counter(saved.state), np.int64)
+    texts = {name: json.dumps(x, indent=2, ensure_ascii=False) for name, x in contents.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors.write(folder / "model.safetensors", found, {"format": "pt"})
+    for name, text in texts.items():
+        files.write(folder / name, text.encode())
+
+
+def arrays(path: str | os.PathLike) -> Arrays:
+    """Returns the arrays of a folder or file of weights, by their names there, unread."""
+    weights = find_weights(path)
+    if not weights.name.endswith(".index.json"):
+        return _read_arrays(weights)
+    index = _read_json(weights)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
+        raise ValueError(f"{weights}: broken file: it has no weight_map from names to files")
+    for shard in set(places.values()):
+        if pathlib.PurePath(shard).name != shard:
+            raise ValueError(f"{weights}: {shard!r} is not a file beside it")
+    shards = {shard: _read_arrays(weights.parent / shard) for shard in sorted(set(places.values()))}
+    missing = [f"{name} ({shard})" for name, shard in places.items() if name not in shards[shard]]
+    if missing:
+        raise ValueError(f"{weights}: shards lack what it lists: {', '.join(missing)}")
+    return {name: shards[shard][name] for name, shard in places.items()}
+
+
+def find_weights(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the file of the weights (or of their index) of a folder, or the file itself."""
+    path = pathlib.Path(path)
+    if path.is_file():
+        return path
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"{path} has no weights; they are one of {', '.join(WEIGHTS)}")
+
+
+def _read_arrays(path: pathlib.Path) -> Arrays:
+    return tensors.read(path) if path.suffix == ".safetensors" else torch_files.read(path)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: broken file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: broken file: not a JSON object")
+    return content
+
+
+def _usage(spec, config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None) -> dict:
+    names = {int(i): label for i, label in (config.get("id2label") or {}).items()}
+    labels = [names.get(i) for i in range(getattr(spec, "classes", 0))]
+    given = all(isinstance(label, str) for label in labels)
+    real = given and any(label != f"LABEL_{i}" for i, label in enumerate(labels))
+    found = usage.default(spec, labels if real else None)
+    if preprocessor and "image" in found:
+        for name in ("mean", "std"):
+            found["image"][name] = preprocessor.get(f"image_{name}", found["image"][name])
+        size, crop = (_height(preprocessor.get(name)) for name in ("size", "crop_size"))
+        if size and crop:
+            found["image"]["crop_fraction"] = size / crop
+    return found
+
+
+def _height(size: int | Mapping[str, int] | None) -> int | None:
+    return size.get("height") if isinstance(size, Mapping) else size
