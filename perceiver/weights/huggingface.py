@@ -15,16 +15,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from perceiver import usage
 from perceiver.models import build
 from perceiver.weights import batch_norm, files, tensors, torch_files
+from perceiver.weights.fill import fill
 from perceiver.weights.huggingface_config import spec_of
 from perceiver.weights.huggingface_export import config_of, preprocessor_config, tokenizer_config
 from perceiver.weights.huggingface_names import BATCHES, rules
-from perceiver.weights.mapping import translate, translate_back
+from perceiver.weights.mapping import translate_back
 from perceiver.weights.native import Saved
 from perceiver.weights.stored import Arrays
 
@@ -67,17 +67,10 @@ def read(
         spec = spec_of(config, {name: x.shape for name, x in stored.items()})
     model = build(spec)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
-    params, state = jax.eval_shape(model.init, jax.random.key(0))
-    target = batch_norm.without_history({**params, **state})
-    found = translate(stored, target, rules(model.spec, conv_kernel))
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
-    averages = {module: found[module] for module in state}
-    return Saved(
-        model,
-        {module: found[module] for module in params},
-        batch_norm.with_history(averages, tracked),
-        _usage(model.spec, config, _read_json(weights.parent / "preprocessor_config.json")),
-    )
+    params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)
+    read_usage = _usage(model.spec, config, _read_json(weights.parent / "preprocessor_config.json"))
+    return Saved(model, params, state, read_usage)
 
 
 def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch") -> None:

@@ -1,0 +1,162 @@
+"""Which format a file or folder of weights is of, and reading any of them."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver import specs
+from perceiver.weights import deepmind, huggingface, native
+from perceiver.weights.native import Saved
+from perceiver.weights.stored import Arrays
+
+FORMATS = ("native", "deepmind", "huggingface")
+ACCEPTED = (
+    "accepted are a run's folder, an exported model (config.json and model.safetensors), a pickle "
+    "of DeepMind's (.pickle, .pystate), a folder of Hugging Face's (config.json and "
+    "model.safetensors or pytorch_model.bin), and the weights' file in one of these"
+)
+_PICKLES = (".pickle", ".pkl", ".pystate")
+_LOOKS = {  # the first bytes of files that are often mistaken
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x93NUMPY": "one array of numpy's",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file with `git lfs pull`",
+    b"<": "HTML or XML; the download failed",
+}
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    spec: Mapping[str, Any] | specs.Backbone | None = None,
+    conv_kernel: str | None = None,
+) -> Saved:
+    """Reads a model with its weights from a file or folder of any format.
+
+    Args:
+      path: a run's folder, or what `detect` knows.
+      spec: of the model, for files that do not say it themselves.
+      conv_kernel: see `huggingface.read`.
+
+    Raises:
+      FileNotFoundError: there is no such file, or one that belongs to it is missing.
+      ValueError: no known format, a broken or unsafe file, weights that do not fit the model, or
+        an argument that the format has no use for.
+    """
+    path = resolve(path)
+    fmt = detect(path)
+    if conv_kernel is not None and fmt != "huggingface":
+        raise ValueError(f"conv_kernel is about Hugging Face's files; {path} is {fmt}")
+    if fmt == "huggingface":
+        return huggingface.read(path, spec=spec, conv_kernel=conv_kernel)
+    if fmt == "deepmind":
+        return deepmind.read(path, spec=spec)
+    if spec is not None:
+        raise ValueError(f"{path} says itself what model it is; leave out spec")
+    return native.load(_folder(path))
+
+
+def save(folder: str | os.PathLike, saved: Saved, *, to: str = "native", **options: Any) -> None:
+    """Writes a folder; `options` are those of the format, see `huggingface.save`.
+
+    Raises:
+      ValueError: an unknown format, or one that cannot hold this model.
+    """
+    if to == "huggingface":
+        huggingface.save(folder, saved, **options)
+    elif to == "native":
+        native.save(folder, saved.model, saved.params, saved.state, saved.usage, **options)
+    else:
+        raise ValueError(f"to={to!r} is unknown; choose 'native' or 'huggingface'")
+
+
+def arrays(path: str | os.PathLike) -> Arrays:
+    """Returns the arrays of a file or folder, by the names they have there, unread."""
+    path = resolve(path)
+    fmt = detect(path)
+    if fmt == "huggingface":
+        return huggingface.arrays(path)
+    return deepmind.arrays(path) if fmt == "deepmind" else native.arrays(_folder(path))
+
+
+def resolve(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the exported model of a run's folder, and any other path as it is.
+
+    Raises:
+      FileNotFoundError: there is nothing, or a run that has exported no model.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {ACCEPTED}")
+    if (path / "model").is_dir():
+        return path / "model"
+    if (path / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"{path} is a run that has not exported its model yet: let the training command "
+            f"finish, or export the last checkpoint with `python -m train.export {path}`"
+        )
+    return path
+
+
+def detect(path: str | os.PathLike) -> str:
+    """Returns the format of a file or folder, one of FORMATS.
+
+    Raises:
+      FileNotFoundError: there is nothing, or nothing of weights.
+      ValueError: it is something else; says what it seems to be.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {ACCEPTED}")
+    if path.is_dir() or path.name == "config.json":
+        return _detect_folder(_folder(path))
+    with path.open("rb") as file:
+        head = file.read(32)
+    if path.name.endswith(".index.json") or head.startswith(b"PK"):  # PyTorch's are zip archives
+        return "huggingface"
+    if head[8:9] == b"{":  # safetensors: the header's size, then JSON
+        config = _read_config(path.parent)
+        return "native" if native.is_native(config) else "huggingface"
+    if path.suffix == ".bin":
+        return "huggingface"
+    if head.startswith(b"\x80") or path.suffix in _PICKLES:
+        return "deepmind"
+    looks = next((name for start, name in _LOOKS.items() if head.startswith(start)), None)
+    seems = f"seems to be {looks}" if looks else f"starts with {head[:8]!r}"
+    raise ValueError(f"{path} is no file of weights, it {seems}; {ACCEPTED}")
+
+
+def _detect_folder(folder: pathlib.Path) -> str:
+    config = _read_config(folder)
+    if native.is_native(config):
+        return "native"
+    if config is not None:
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        if kind in (None, "perceiver"):
+            named = isinstance(config, dict) and config.get("architectures")
+            return "huggingface" if kind or named else "native"  # whose reader says what it lacks
+        raise ValueError(f"{folder} holds a model of type {kind!r}, not a Perceiver; {ACCEPTED}")
+    names = sorted(path.name for path in folder.iterdir())
+    if any(name in names for name in huggingface.WEIGHTS[1:]):
+        return "huggingface"
+    if "model.safetensors" in names:
+        return "native"
+    held = f"it holds {', '.join(names[:5])}" if names else "it is empty"
+    raise FileNotFoundError(f"{folder} holds no model: config.json is missing; {held}; {ACCEPTED}")
+
+
+def _folder(path: pathlib.Path) -> pathlib.Path:
+    return path if path.is_dir() else path.parent
+
+
+def _read_config(folder: pathlib.Path) -> Any:
+    """The content of config.json; None if there is none, {} if it is broken."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}  # the reader of the format says where
