@@ -83,7 +83,7 @@ def arrays(path: str | os.PathLike) -> Arrays:
 
 
 def resolve(path: str | os.PathLike) -> pathlib.Path:
-    """Returns the exported model of a run's folder, and any other path as it is.
+    """Returns the exported model of a run's folder, a config.json's folder, or the path itself.
 
     Raises:
       FileNotFoundError: there is nothing, or a run that has exported no model.
@@ -98,7 +98,7 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
             f"{path} is a run that has not exported its model yet: let the training command "
             f"finish, or export the last checkpoint with `python -m train.export {path}`"
         )
-    return path
+    return path.parent if path.name == "config.json" else path
 
 
 def detect(path: str | os.PathLike) -> str:
@@ -111,8 +111,8 @@ def detect(path: str | os.PathLike) -> str:
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {ACCEPTED}")
-    if path.is_dir() or path.name == "config.json":
-        return _detect_folder(_folder(path))
+    if path.is_dir():
+        return _detect_folder(path)
     with path.open("rb") as file:
         head = file.read(32)
     if path.name.endswith(".index.json") or head.startswith(b"PK"):  # PyTorch's are zip archives

@@ -4,6 +4,7 @@ import importlib
 import os
 import pathlib
 import pickle
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,9 @@ def read(path: str | os.PathLike) -> Arrays:
             "or take the same model as model.safetensors"
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of PyTorch before 1.6 are no archives, and cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{path}: PyTorch refuses it as weights: {error}") from error
     if not isinstance(content, dict) or not all(

@@ -100,6 +100,21 @@ def test_optical_flow(path):
     assert_close(20 * model.decode(params, {}, latents, inputs), golden["out"])
 
 
+PICKLES = {
+    "imagenet_fourier": ("tiny_imagenet_fourier_position_encoding.pystate", IMAGENET),
+    "mlm_bytes": ("tiny_language_perceiver_io_bytes.pickle", MASKED_LM),
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_pickles_of_these_models(name):
+    file, spec = PICKLES[name]
+    _, _, params = load(name, spec)
+    saved = deepmind.read(GOLDEN / file, spec=spec)
+    jax.tree.map(np.testing.assert_array_equal, saved.params, params)
+    assert saved.state == {}
+
+
 def test_intermediates_of_imagenet_fourier():
     golden, model, params = load("imagenet_fourier", IMAGENET)
     inner = np.load(GOLDEN / "imagenet_fourier_intermediates.npz")

@@ -244,10 +244,12 @@ def test_their_own_file_of_what_we_saved_is_read_as_before(example, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
 
 
-def test_files_of_torch_are_read(example, tmp_path):
+@pytest.mark.parametrize("archive", [True, False], ids=["new", "old"])
+def test_files_of_torch_are_read(example, archive, tmp_path):
     _, model, folder, saved, _, _ = example
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=archive)
     again = huggingface.read(tmp_path, conv_kernel="torch")
     jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
 
