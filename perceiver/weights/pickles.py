@@ -22,7 +22,7 @@ from perceiver.weights.stored import Stored
 __all__ = ["UnsafePickleError", "read"]
 
 MAX_DEPTH = 64
-MAX_ITEMS = 100_000  # as they appear: what the file holds once, it can show exponentially often
+MAX_ITEMS = 20_000  # as they appear: what the file holds once, it can show exponentially often
 _REMEDY = (
     "only numpy arrays, numbers and strings in nested dicts are read; in the program that made the "
     "file, turn everything into that (np.asarray for arrays) and pickle it again"
@@ -110,7 +110,9 @@ class _Reader:
             return node.value
         if node is None or type(node) in (bool, int, float):
             return node
-        raise ValueError(f"{describe(node)} at {where}")
+        raise ValueError(
+            f"{where} is {describe(node)}" + " without its data" * (type(node) is Array)
+        )
 
     def load(self, node: Array, where: str) -> np.ndarray:
         """Reads one array; the file must still be the one that was checked."""
