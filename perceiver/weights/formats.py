@@ -130,22 +130,23 @@ def detect(path: str | os.PathLike) -> str:
 
 
 def _detect_folder(folder: pathlib.Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
     config = _read_config(folder)
     if native.is_native(config):
         return "native"
-    if config is not None:
-        kind = config.get("model_type") if isinstance(config, dict) else None
-        if kind in (None, "perceiver"):
-            named = isinstance(config, dict) and config.get("architectures")
-            return "huggingface" if kind or named else "native"  # whose reader says what it lacks
+    described = config if isinstance(config, dict) else {}
+    kind = described.get("model_type")
+    if kind not in (None, "perceiver"):
         raise ValueError(f"{folder} holds a model of type {kind!r}, not a Perceiver; {ACCEPTED}")
-    names = sorted(path.name for path in folder.iterdir())
-    if any(name in names for name in huggingface.WEIGHTS[1:]):
+    theirs = any(name in names for name in huggingface.WEIGHTS[1:])
+    if kind or described.get("architectures") or theirs:
         return "huggingface"
-    if "model.safetensors" in names:
-        return "native"
-    held = f"it holds {', '.join(names[:5])}" if names else "it is empty"
-    raise FileNotFoundError(f"{folder} holds no model: config.json is missing; {held}; {ACCEPTED}")
+    if config is None and "model.safetensors" not in names:
+        held = f"it holds {', '.join(names[:5])}" if names else "it is empty"
+        raise FileNotFoundError(
+            f"{folder} holds no model: config.json is missing; {held}; {ACCEPTED}"
+        )
+    return "native"  # whose reader says what it lacks
 
 
 def _folder(path: pathlib.Path) -> pathlib.Path:

@@ -102,6 +102,7 @@ def spec_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """
     name = class_of(config, shapes)
     c = DEFAULTS | {key: x for key, x in config.items() if key in DEFAULTS}
+    _check_types(c)
     if c["hidden_act"] == "gelu":
         logger.info(
             'config.json says "gelu" (erf); computed is DeepMind\'s, its tanh approximation'
@@ -114,16 +115,33 @@ def spec_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     return _backbone(c) | _OWN[name](c, name, _labels(config, shapes))
 
 
+def _check_types(c: Mapping[str, Any]) -> None:
+    for name, default in DEFAULTS.items():
+        x, number = c[name], isinstance(c[name], int) and not isinstance(c[name], bool)
+        numbers = isinstance(x, list | tuple) and all(isinstance(n, int) for n in x)
+        fits = {
+            "qk_channels": number or x is None,
+            "v_channels": number or x is None,
+            "image_size": number or (numbers and len(x) == 2),
+            "train_size": numbers and len(x) == 2,
+            "output_shape": numbers and len(x) == 4,
+        }.get(name, number if type(default) is int else True)
+        if not fits:
+            raise ValueError(f"config.json: {name}={x!r} is not a number (or sides) as {default}")
+
+
 def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
     """Returns the name of Hugging Face's class, from the config or from the names of the arrays."""
-    named = config.get("architectures") or [
-        next((found for name, found in _TELLING.items() if name in shapes), None)
+    names = config.get("architectures") or [
+        found for name, found in _TELLING.items() if name in shapes
     ]
-    if named[0] not in CLASSES:
+    if not names:
+        raise ValueError("neither config.json nor the names of the arrays tell the model's class")
+    if names[0] not in CLASSES:
         raise ValueError(
-            f"config.json's architectures say {named[0]}; supported are {', '.join(CLASSES)}"
+            f"config.json's architectures say {names[0]}; supported are {', '.join(CLASSES)}"
         )
-    return named[0]
+    return names[0]
 
 
 def _labels(config: Mapping[str, Any], shapes: Shapes) -> int:

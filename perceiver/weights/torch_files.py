@@ -5,15 +5,18 @@ import os
 import pathlib
 import pickle
 import zipfile
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from perceiver.weights.stored import Arrays, Stored
 
+_LENT = 64 << 20  # bytes that are read through one mapping of a file
+
 
 def read(path: str | os.PathLike) -> Arrays:
-    """Returns the arrays of a file; they are mapped and read when asked for.
+    """Returns the arrays of a file, none of them read yet.
 
     PyTorch opens it with `weights_only`: tensors and containers, no code.
 
@@ -31,23 +34,47 @@ def read(path: str | os.PathLike) -> Arrays:
             f"{path} is PyTorch's own format, and PyTorch is not installed: `pip install torch`, "
             "or take the same model as model.safetensors"
         ) from error
-    try:
+    file = _File(torch, path)
+    return {name: file.stored(name) for name in file.tensors}
+
+
+class _File:
+    """A mapped file, mapped again every now and then: pages that were read stay in memory."""
+
+    def __init__(self, torch: Any, path: pathlib.Path):
+        self.torch, self.path = torch, path
         # Files of PyTorch before 1.6 are no archives, and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: PyTorch refuses it as weights: {error}") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(x, torch.Tensor) for x in content.values()
-    ):
-        raise ValueError(f"{path} is not a state dict, a mapping from names to tensors")
-    return {name: _stored(torch, tensor) for name, tensor in content.items()}
+        self.mapped = zipfile.is_zipfile(path)
+        self.tensors = self._open()
+        self.lent = 0
 
+    def _open(self) -> dict[str, Any]:
+        try:
+            content = self.torch.load(
+                self.path, map_location="cpu", weights_only=True, mmap=self.mapped
+            )
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            raise ValueError(f"{self.path}: PyTorch refuses it as weights: {error}") from error
+        tensors = isinstance(content, dict) and all(
+            isinstance(x, self.torch.Tensor) for x in content.values()
+        )
+        if not tensors:
+            raise ValueError(f"{self.path} is not a state dict, a mapping from names to tensors")
+        return content
 
-def _stored(torch, tensor) -> Stored:
-    if tensor.dtype == torch.bfloat16:  # which numpy lacks
-        dtype = np.dtype(jnp.bfloat16)
-        bits = tensor.view(torch.int16)
-        return Stored(tuple(tensor.shape), dtype, lambda: bits.numpy().view(dtype).copy())
-    dtype = torch.empty(0, dtype=tensor.dtype).numpy().dtype
-    return Stored(tuple(tensor.shape), dtype, lambda: tensor.numpy().copy())
+    def stored(self, name: str) -> Stored:
+        tensor = self.tensors[name]
+        brain = tensor.dtype == self.torch.bfloat16  # numpy has no such dtype of its own
+        dtype = self.torch.empty(0, dtype=tensor.dtype).numpy().dtype if not brain else jnp.bfloat16
+
+        def read() -> np.ndarray:
+            if self.mapped and self.lent > _LENT:
+                self.tensors, self.lent = {}, 0  # unmaps the file
+                self.tensors = self._open()
+            tensor = self.tensors[name]
+            self.lent += tensor.nbytes
+            if brain:
+                return tensor.view(self.torch.int16).numpy().view(dtype).copy()
+            return tensor.numpy().copy()
+
+        return Stored(tuple(tensor.shape), np.dtype(dtype), read)

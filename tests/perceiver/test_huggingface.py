@@ -259,6 +259,21 @@ def test_what_the_issue_calls_deviating_is_covered():
     assert set(CASES) >= set(KINDS)
 
 
+def test_padding_is_ignored_by_both(tmp_path):
+    """Compared at real places: at the others DeepMind's decoder attends to nothing, theirs does."""
+    case = CASES["masked-lm-bytes"]
+    model = random_model(case)
+    model.save_pretrained(tmp_path)
+    saved = huggingface.read(tmp_path)
+    theirs, ours = case.inputs(np.random.default_rng(3))
+    whole = run_ours(saved, ours)
+    ours["input_mask"][1, 7:] = theirs["attention_mask"][1, 7:] = False
+    found, expected = np.asarray(run_ours(saved, ours)), run_theirs(model, theirs)
+    assert deviation(found[0], expected[0]) < TOLERANCE
+    assert deviation(found[1, :7], expected[1, :7]) < TOLERANCE
+    assert deviation(np.asarray(whole)[1, :7], expected[1, :7]) > 1e-3  # the mask matters
+
+
 def test_half_precision_is_read_as_float32(tmp_path):
     model = random_model(CASES["imagenet-fourier"]).to(torch.bfloat16)
     model.save_pretrained(tmp_path / "safe")

@@ -165,6 +165,10 @@ def test_choices_without_a_counterpart_are_refused():
         ({"use_query_residual": False}, "use_query_residual=false is not supported"),
         ({"architectures": ["PerceiverModel"]}, "say PerceiverModel; supported are PerceiverForM"),
         ({"architectures": ["BertForMaskedLM"]}, "say BertForMaskedLM"),
+        ({"architectures": None}, "neither config.json nor the names of the arrays tell"),
+        ({"d_latents": "1024"}, "config.json: d_latents='1024' is not a number"),
+        ({"num_blocks": True}, "config.json: num_blocks=True is not a number"),
+        ({"image_size": [224]}, r"config.json: image_size=\[224\] is not a number \(or sides\)"),
     ):
         with pytest.raises(ValueError, match=message):
             spec_of(good | change, {})
