@@ -37,13 +37,16 @@ class VideoAutoencoder(Backbone):
         self._positive("samples", "classes", "patch_size", "samples_per_patch")
         self._positive("video_bands", "audio_bands", "input_padding", "query_padding")
         self._positive("label_query_channels", "decoder_channels", "query_heads")
-        side, rule = self.patch_size, f"needs sides that are multiples of {self.patch_size=}"
+        side, rule = (
+            self.patch_size,
+            f"needs sides that are multiples of patch_size={self.patch_size}",
+        )
         _, height, width, _ = self.video_shape
         self._require(height % side == 0 and width % side == 0, "video_shape", rule)
         self._require(
             self.samples % self.samples_per_patch == 0,
             "samples",
-            f"must be a multiple of {self.samples_per_patch=}",
+            f"must be a multiple of samples_per_patch={self.samples_per_patch}",
         )
         if self.video_max_resolution:
             self._shape("video_max_resolution", "frames, height, width")

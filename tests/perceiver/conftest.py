@@ -1,4 +1,4 @@
-"""What the tests of the library share: tiny models of both kinds, and parameters worth testing."""
+"""What the tests of the library share: tiny models of all kinds, and parameters worth testing."""
 
 import haiku as hk
 import jax
@@ -34,6 +34,31 @@ TEXT_SPEC = {
     "query_heads": 2,
     "query_qk_channels": 4,
 }
+FLOW_SPEC = {
+    "kind": "optical_flow",
+    "frame_shape": (5, 7, 3),
+    "patch_channels": 4,
+    "bands": 2,
+    "latents": 13,
+    "latent_channels": 8,
+    "layers": 2,
+    "self_heads": 2,
+}
+VIDEO_SPEC = {
+    "kind": "video_autoencoder",
+    "video_shape": (3, 8, 20, 3),  # 3 x 2 x 5 patches of 48 values
+    "samples": 28,
+    "samples_per_patch": 4,
+    "classes": 11,
+    "video_bands": 2,
+    "audio_bands": 3,
+    "label_query_channels": 14,
+    "decoder_channels": 9,
+    "latents": 13,
+    "latent_channels": 8,
+    "layers": 2,
+    "self_heads": 2,
+}
 
 
 @pytest.fixture
@@ -44,6 +69,16 @@ def image_spec() -> dict:
 @pytest.fixture
 def text_spec() -> dict:
     return dict(TEXT_SPEC)
+
+
+@pytest.fixture
+def flow_spec() -> dict:
+    return dict(FLOW_SPEC)
+
+
+@pytest.fixture
+def video_spec() -> dict:
+    return dict(VIDEO_SPEC)
 
 
 @pytest.fixture

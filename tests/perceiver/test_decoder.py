@@ -69,13 +69,13 @@ QUERIES = {
 }
 
 
-def transform(make, *, masked=None, compute, **options):
+def transform(make, *, masked=None, then=None, compute, **options):
     """(params, query parts, latents) -> outputs; the decoder puts the queries together."""
     options = {"heads": 1, "out_channels": 3, "widening": 2} | options
 
     def run(parts, latents):
         decoder = Decoder(compute=compute, name="decoder", **options)
-        return decoder(make(parts), latents, query_mask=masked)
+        return decoder(make(parts), latents, query_mask=masked, then=then)
 
     return hk.without_apply_rng(hk.transform(run))
 
@@ -223,6 +223,37 @@ def test_a_byte_array_of_queries_brings_its_own_mask(rng, draw_params):
     # what reads nothing gives the same, whatever the query
     assert np.ptp(y[~mask], axis=0).max() <= TOLERANCE
     assert np.ptp(y[mask], axis=0).min() > 0.1
+
+
+@pytest.mark.parametrize("path", ["plain", "shared", "separable"])
+def test_another_layer_may_follow_without_forming_its_input(path, rng, draw_params):
+    parts, make = QUERIES["image"](rng)
+    latents = normal(rng, B, N, D)
+    then = normal(rng, 7, 2), normal(rng, 2)
+    compute = Compute(path=path, chunk=10)
+    first = transform(make, compute=compute, out_channels=7)
+    both = transform(make, compute=compute, out_channels=7, then=then)
+    params = draw_params(first.init, parts, latents)
+    assert jax.tree.structure(params) == jax.tree.structure(draw_params(both.init, parts, latents))
+    expected = jax.jit(first.apply)(params, parts, latents) @ then[0] + then[1][None, None]
+    assert_near(jax.jit(both.apply)(params, parts, latents), expected)
+    program = jax.make_jaxpr(both.apply)(params, parts, latents)
+    assert (B, 35, 7) not in {v.aval.shape for e in program.eqns for v in e.outvars}
+
+
+def test_another_layer_needs_a_final_projection(rng, key):
+    then = normal(rng, 10, 2), normal(rng, 2)
+    transformed = transform(lambda x: x, compute=Compute(), out_channels=None, then=then)
+    with pytest.raises(ValueError, match="`then` needs a final projection, out_channels"):
+        transformed.init(key, normal(rng, B, 37, 10), normal(rng, B, N, D))
+
+
+@pytest.mark.parametrize("path", ["plain", "shared"])
+def test_the_final_projection_may_start_at_zero(path, rng, key):
+    queries, latents = normal(rng, B, 37, 10), normal(rng, B, N, D)
+    transformed = transform(lambda x: x, compute=Compute(path=path), out_init=jnp.zeros)
+    params = jax.jit(transformed.init)(key, queries, latents)
+    assert not np.any(params["decoder/out"]["w"])
 
 
 def test_works_under_transformations(rng, draw_params):

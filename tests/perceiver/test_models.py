@@ -112,6 +112,52 @@ def test_latents_and_maps_have_the_shapes_said(image_spec, draw_params, rng):
     np.testing.assert_allclose([m.sum(-1) for m in maps], 1, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("head", ["query", "mean"])
+def test_a_classifier_decodes_what_it_encoded(head, image_spec, draw_params, rng):
+    model = perceiver.build({**image_spec, "head": head})
+    params = draw_params(model.init)
+    inputs = {"image": rng.standard_normal((2, 5, 7, 3)).astype(np.float32)}
+    expected, _ = jax.jit(model.apply)(params, {}, None, inputs)
+    latents = jax.jit(model.encode)(params, {}, inputs)
+    decoded = jax.jit(model.decode)(params, {}, latents, {})
+    np.testing.assert_allclose(decoded, expected, atol=TOLERANCE)
+    queries = jax.jit(model.queries)(params, {}, latents, {})
+    rows = jax.jit(model.decode_queries)(params, {}, latents, queries)
+    assert list(rows) == ([] if head == "mean" else ["logits"])
+    for x in rows.values():
+        np.testing.assert_allclose(x, expected[:, None], atol=TOLERANCE)
+    assert list(model.explain()) == ["stage 1", *(["decoder"] if head == "query" else [])]
+
+
+def test_the_mean_of_latents_answers_no_queries(image_spec, draw_params):
+    model = perceiver.build({**image_spec, "head": "mean"})
+    params = draw_params(model.init)
+    with pytest.raises(ValueError, match=r"answers no queries, got \['logits'\]"):
+        model.decode_queries(params, {}, np.zeros((2, 13, 8), np.float32), {"logits": None})
+
+
+def test_a_language_model_decodes_what_it_encoded(text_model, draw_params, rng):
+    params, inputs = draw_params(text_model.init), text(rng)
+    inputs["input_mask"][1, 6:] = False
+    expected, _ = jax.jit(text_model.apply)(params, {}, None, inputs)
+    latents = jax.jit(text_model.encode)(params, {}, inputs)
+    mask = {"input_mask": inputs["input_mask"]}  # the tokens themselves are not needed
+    decoded = jax.jit(text_model.decode)(params, {}, latents, mask)
+    np.testing.assert_allclose(decoded, expected, atol=TOLERANCE)
+    queries, decode = text_model.queries(params, {}, latents, mask), text_model.decode_queries
+    rows = perceiver.decode_to_host(
+        lambda piece: decode(params, {}, latents, {"logits": piece})["logits"],
+        queries["logits"],
+        at_once=6,
+    )
+    np.testing.assert_allclose(rows, expected, atol=TOLERANCE)
+    with pytest.raises(ValueError, match=r"decoding needs 'input_mask' \[batch, length\]"):
+        text_model.decode(params, {}, latents, {})
+    long = {"input_mask": np.ones((2, 18), bool)}
+    with pytest.raises(ValueError, match=r"\(2, 18\) is longer than the model's 17 positions"):
+        text_model.queries(params, {}, latents, long)
+
+
 class TestBatchNorm:
     @pytest.fixture
     def model(self, image_spec):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver import Dense, LearnedTable, PerExample, SeparableFourier, fourier_features
-from perceiver.positions import coordinates, frequencies
+from perceiver.positions import coordinates, coordinates_at, frequencies
 
 # A float32 angle of up to pi * resolution / 2 has been rounded about eight times (coordinate,
 # frequency, two products, pi itself), each by up to 2^-24 of it; its sine moves by as much.
@@ -133,3 +133,19 @@ def test_learned_table_draws_from_a_normal_cut_at_two_deviations(key):
     assert np.abs(table).max() <= 2 * 0.02 + 1e-7
     # a unit normal cut at 2 has standard deviation 0.8796
     np.testing.assert_allclose(table.std(), 0.8796 * 0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 4, 15])
+def test_coordinates_may_end_one_step_before_one(size):
+    points = coordinates(size, inclusive=False)
+    np.testing.assert_allclose(points, [-1 + 2 * i / size for i in range(size)], atol=1e-7)
+
+
+def test_a_grid_that_ends_before_one_has_the_features_of_its_points():
+    dims, kind = (3, 4, 5), {"bands": 3, "max_resolution": (7, 11, 13)}
+    grid = SeparableFourier.of_grid(dims, inclusive=False, **kind)
+    points = coordinates_at(jnp.arange(60), dims)
+    np.testing.assert_array_equal(grid.dense(), fourier_features(points, **kind))
+    np.testing.assert_array_equal(points[-1], coordinates_at(jnp.array([59]), dims)[0])
+    np.testing.assert_allclose(points[-1], [1 / 3, 1 / 2, 3 / 5], atol=1e-6)
+    np.testing.assert_allclose(points[7], [-1, -1 / 2, -1 / 5], atol=1e-6)

@@ -120,6 +120,52 @@ TEXT_ERRORS = [
 ]
 
 
+FLOW_ERRORS = [
+    ({"frame_shape": (5, 7)}, r"frame_shape=\(5, 7\) must be \(height, width, channels\)"),
+    ({"frame_shape": (5, 0, 3)}, r"frame_shape=\(5, 0, 3\) must be"),
+    ({"frame_shape": (5, 7.0, 3)}, r"frame_shape=\(5, 7.0, 3\) must be"),
+    ({"patch_size": 2}, "patch_size=2 must be odd"),
+    ({"patch_channels": 0}, "patch_channels=0 must be positive"),
+    ({"output_scale": 0.0}, "output_scale=0.0 must be positive"),
+    ({"max_resolution": (5,)}, r"max_resolution=\(5,\) must be \(height, width\)"),
+    ({"query_heads": 3}, r"query_qk_channels=0 \(8\) must be a multiple of query_heads=3"),
+    (
+        {"query_heads": 2, "query_v_channels": 5},
+        r"query_v_channels=5 \(5\) must be a multiple of query_heads=2",
+    ),
+]
+VIDEO_ERRORS = [
+    ({"video_shape": (3, 8, 20)}, "must be .frames, height, width, channels"),
+    ({"video_shape": (3, 8, 18, 3)}, r"video_shape=.* multiples of patch_size=4"),
+    ({"samples": 30}, "samples=30 must be a multiple of samples_per_patch=4"),
+    ({"classes": 0}, "classes=0 must be positive"),
+    ({"query_padding": 0}, "query_padding=0 must be positive"),
+    ({"video_max_resolution": (3, 5)}, r"must be \(frames, height, width\)"),
+    ({"audio_max_resolution": (3, 5)}, r"must be \(samples\)"),
+    ({"query_heads": 3}, "query_heads=3 must divide latent_channels=8"),
+    ({"label_mask_rate": 1.5}, r"label_mask_rate=1.5 must lie in \[0, 1\]"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FLOW_ERRORS, ids=str)
+def test_wrong_values_of_a_flow_model(flow_spec, change, message):
+    with pytest.raises(ValueError, match=message):
+        specs.parse({**flow_spec, **change})
+
+
+@pytest.mark.parametrize(("change", "message"), VIDEO_ERRORS, ids=str)
+def test_wrong_values_of_a_video_autoencoder(video_spec, change, message):
+    with pytest.raises(ValueError, match=message):
+        specs.parse({**video_spec, **change})
+
+
+def test_a_videos_widths_are_those_of_the_released_weights():
+    spec = specs.parse(MODELS["video-autoencoder"])
+    assert (spec.channels, spec.query_channels) == (704, 1026)
+    assert spec.video_resolution == (16, 56, 56)
+    assert spec.audio_resolution == (30720,)
+
+
 @pytest.mark.parametrize(("change", "message"), IMAGE_ERRORS, ids=str)
 def test_wrong_values_of_an_image_classifier(image_spec, change, message):
     with pytest.raises(ValueError, match=message):
