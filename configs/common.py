@@ -26,7 +26,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.seed = 0  # of parameters, data order, augmentation, masking and dropout
     c.placement = "pmap"  # single, pmap (replicated parameters), sharded (FSDP)
     c.init_from = ""  # folder of an exported model or finished run to take the weights from
-    c.model = ConfigDict(specs.parse(model).to_dict())  # fields: perceiver/specs.py
+    c.model = ConfigDict(specs.parse(model).to_dict())  # fields: perceiver/specs/
 
     c.data = ConfigDict()
     c.data.dataset = ""  # digits, stdlib_text, tfds:NAME

@@ -71,7 +71,17 @@ CONFIGS_KNOW = ("perceiver.released", "perceiver.specs")
 # Each tuple is one layer, lowest first; a name stands for a file or a folder.
 LAYERS = {
     "perceiver": [
-        ("compute", "images", "labels", "positions", "products", "released", "tokenizer"),
+        (
+            "compute",
+            "flow_picture",
+            "images",
+            "labels",
+            "positions",
+            "products",
+            "released",
+            "tiles",
+            "tokenizer",
+        ),
         ("attention", "byte_array", "layers"),
         ("residual",),
         ("blocks", "cross_attention"),
