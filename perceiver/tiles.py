@@ -28,10 +28,10 @@ def corners(size: int, tile: int, overlap: int) -> list[int]:
     return [*before_last, size - tile]
 
 
-def weights(tile: tuple[int, int]) -> np.ndarray:  # [h, w] float32
+def weights(tile: tuple[int, int]) -> np.ndarray:  # [h, w] float64
     """Returns how much each pixel of a tile counts: its distance from the nearest border."""
     rows, columns = (np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in tile)
-    return np.minimum(rows[:, None], columns[None]).astype(np.float32)
+    return np.minimum(rows[:, None], columns[None]).astype(np.float64)
 
 
 def tiled(
@@ -65,14 +65,14 @@ def tiled(
     margins = [(0, 0), (0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)]
     frames = np.pad(frames, margins, mode="edge")
     batch, _, *sides, _ = frames.shape
-    of_pixel = weights(tile)[..., None]  # [h, w, 1]
+    of_pixel = weights(tile)[..., None]  # [h, w, 1], float64: where one tile alone counts, exact
     total, count = None, np.zeros((*sides, 1))
     for top in corners(sides[0], tile[0], overlap):
         for left in corners(sides[1], tile[1], overlap):
             area = np.s_[top : top + tile[0], left : left + tile[1]]
             flow = np.asarray(apply(frames[:, :, area[0], area[1]]))
             if total is None:
-                total = np.zeros((batch, *sides, flow.shape[-1]))  # float64: sums of many tiles
+                total = np.zeros((batch, *sides, flow.shape[-1]))
             total[:, *area] += flow * of_pixel
             count[area] += of_pixel
     (top, _), (left, _) = margins[2:4]
