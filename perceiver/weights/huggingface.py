@@ -21,7 +21,7 @@ from perceiver import usage
 from perceiver.models import build
 from perceiver.weights import batch_norm, files, tensors, torch_files
 from perceiver.weights.fill import fill
-from perceiver.weights.huggingface_config import spec_of
+from perceiver.weights.huggingface_config import sides, spec_of
 from perceiver.weights.huggingface_export import config_of, preprocessor_config, tokenizer_config
 from perceiver.weights.huggingface_names import BATCHES, rules
 from perceiver.weights.mapping import translate_back
@@ -62,15 +62,15 @@ def read(
             f"{weights.parent / 'config.json'} is missing; it says what the model is (or give spec)"
         )
     config = config or {}
+    processor = _read_json(weights.parent / "preprocessor_config.json") or {}
     stored = arrays(weights)
     if spec is None:
-        spec = spec_of(config, {name: x.shape for name, x in stored.items()})
+        spec = spec_of(config, {name: x.shape for name, x in stored.items()}, processor)
     model = build(spec)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
     params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)
-    read_usage = _usage(model.spec, config, _read_json(weights.parent / "preprocessor_config.json"))
-    return Saved(model, params, state, read_usage)
+    return Saved(model, params, state, _usage(model.spec, config, processor))
 
 
 def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch") -> None:
@@ -153,20 +153,16 @@ def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
     return content
 
 
-def _usage(spec, config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None) -> dict:
+def _usage(spec, config: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, Any]:
     names = {int(i): label for i, label in (config.get("id2label") or {}).items()}
     labels = [names.get(i) for i in range(getattr(spec, "classes", 0))]
     given = all(isinstance(label, str) for label in labels)
     real = given and any(label != f"LABEL_{i}" for i, label in enumerate(labels))
     found = usage.default(spec, labels if real else None)
-    if preprocessor and "image" in found:
+    if "image" in found:
         for name in ("mean", "std"):
-            found["image"][name] = preprocessor.get(f"image_{name}", found["image"][name])
-        size, crop = (_height(preprocessor.get(name)) for name in ("size", "crop_size"))
+            found["image"][name] = processor.get(f"image_{name}", found["image"][name])
+        size, crop = (sides(processor.get(name)) for name in ("size", "crop_size"))
         if size and crop:
-            found["image"]["crop_fraction"] = size / crop
+            found["image"]["crop_fraction"] = size[0] / crop[0]
     return found
-
-
-def _height(size: int | Mapping[str, int] | None) -> int | None:
-    return size.get("height") if isinstance(size, Mapping) else size

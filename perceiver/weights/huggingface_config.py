@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json` -> our spec, and back.
+"""Hugging Face's `config.json` -> our spec; `huggingface_export` is the way back.
 
 A `PerceiverConfig` says little: much of a model's size is fixed in the constructor of its class.
 Nor does it decide the arithmetic here. The hub's weights were trained by DeepMind's code, so
@@ -11,91 +11,30 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import specs
+from perceiver.weights.huggingface_classes import (
+    DEFAULTS,
+    FLOW,
+    IMAGE_CLASSES,
+    TEXT,
+    VIDEO,
+    Shapes,
+    class_of,
+)
 
 logger = logging.getLogger(__name__)
 
-# What a config.json leaves out has these values.
-DEFAULTS = {
-    "num_latents": 256,
-    "d_latents": 1280,
-    "d_model": 768,
-    "num_blocks": 1,
-    "num_self_attends_per_block": 26,
-    "num_self_attention_heads": 8,
-    "num_cross_attention_heads": 8,
-    "qk_channels": None,
-    "v_channels": None,
-    "cross_attention_shape_for_attention": "kv",
-    "self_attention_widening_factor": 1,
-    "cross_attention_widening_factor": 1,
-    "hidden_act": "gelu",
-    "attention_probs_dropout_prob": 0.1,
-    "initializer_range": 0.02,
-    "layer_norm_eps": 1e-12,  # not read by their classes, which use 1e-5 as DeepMind does
-    "use_query_residual": True,
-    "vocab_size": 262,
-    "max_position_embeddings": 2048,
-    "image_size": 56,
-    "train_size": [368, 496],
-    "num_frames": 16,
-    "audio_samples_per_frame": 1920,
-    "samples_per_patch": 16,
-    "output_shape": [1, 16, 224, 224],
-    "output_num_channels": 512,
-    "_label_trainable_num_channels": 1024,
-}
 TANH_GELU = ("gelu_pytorch_tanh", "gelu_new")
 
-# What the constructors fix, by class.
-_IMAGE_CLASSES = {
-    "PerceiverForImageClassificationLearned": {
-        "stem": "conv1x1",
-        "stem_channels": 256,
-        "positions": "learned",
-        "position_channels": 256,
-        "query_residual": False,
-    },
-    "PerceiverForImageClassificationFourier": {
-        "stem": "pixels",
-        "bands": 64,
-        "max_resolution": (224, 224),
-        "query_residual": True,
-    },
-    "PerceiverForImageClassificationConvProcessing": {
-        "stem": "conv",
-        "stem_channels": 64,
-        "bands": 64,
-        "max_resolution": (56, 56),
-        "query_residual": True,
-    },
-}
-_TEXT = "PerceiverForMaskedLM"
-_FLOW = "PerceiverForOpticalFlow"
-_VIDEO = "PerceiverForMultimodalAutoencoding"
-CLASSES = (_TEXT, *_IMAGE_CLASSES, _FLOW, _VIDEO)
 
-# Names that only one class's state dict has, most telling first.
-_TELLING = {
-    "embedding_decoder.bias": _TEXT,
-    "perceiver.output_postprocessor.modalities.audio.classifier.weight": _VIDEO,
-    "perceiver.input_preprocessor.conv_after_patches.weight": _FLOW,
-    "perceiver.input_preprocessor.convnet.conv.weight": (
-        "PerceiverForImageClassificationConvProcessing"
-    ),
-    "perceiver.input_preprocessor.convnet_1x1.weight": "PerceiverForImageClassificationLearned",
-    "perceiver.decoder.decoder.final_layer.weight": "PerceiverForImageClassificationFourier",
-}
-
-Shapes = Mapping[str, tuple[int, ...]]  # of a state dict, by name
-
-
-def spec_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+def spec_of(
+    config: Mapping[str, Any], shapes: Shapes, processor: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Returns the spec of a `config.json`, as the flat dict that `perceiver.build` takes.
 
     Args:
       config: the file's content.
       shapes: of the state dict; they tell the class where the config does not, and its labels.
+      processor: the content of `preprocessor_config.json`, if there is one.
 
     Raises:
       ValueError: a class or a choice that has no counterpart here.
@@ -112,7 +51,26 @@ def spec_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
         raise ValueError(f"hidden_act={c['hidden_act']!r} is not supported; known are {choices}")
     if not c["use_query_residual"]:
         raise ValueError("use_query_residual=false is not supported: our encoders always add it")
+    if "max_resolution" in IMAGE_CLASSES.get(name, {}):
+        c["image_size"] = _image_size(config, processor or {})
     return _backbone(c) | _OWN[name](c, name, _labels(config, shapes))
+
+
+def sides(size: Any) -> list[int] | None:
+    """Returns (height, width) of a size in `preprocessor_config.json`: a side, or both by name."""
+    if isinstance(size, Mapping):
+        size = [size.get("height"), size.get("width")]
+    size = [size, size] if isinstance(size, int) else size
+    return size if isinstance(size, list) and all(isinstance(n, int) for n in size) else None
+
+
+def _image_size(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Any:
+    """The images' size where the class reads none from the config: its positions fit any.
+
+    The hub's configs of these models leave `image_size` at a default that is not theirs.
+    """
+    named = config.get("image_size", DEFAULTS["image_size"])
+    return sides(processor.get("size")) or (224 if named == DEFAULTS["image_size"] else named)
 
 
 def _check_types(c: Mapping[str, Any]) -> None:
@@ -128,20 +86,6 @@ def _check_types(c: Mapping[str, Any]) -> None:
         }.get(name, number if type(default) is int else True)
         if not fits:
             raise ValueError(f"config.json: {name}={x!r} is not a number (or sides) as {default}")
-
-
-def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
-    """Returns the name of Hugging Face's class, from the config or from the names of the arrays."""
-    names = config.get("architectures") or [
-        found for name, found in _TELLING.items() if name in shapes
-    ]
-    if not names:
-        raise ValueError("neither config.json nor the names of the arrays tell the model's class")
-    if names[0] not in CLASSES:
-        raise ValueError(
-            f"config.json's architectures say {names[0]}; supported are {', '.join(CLASSES)}"
-        )
-    return names[0]
 
 
 def _labels(config: Mapping[str, Any], shapes: Shapes) -> int:
@@ -184,7 +128,7 @@ def _image_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
         "head": "query",
         "query_channels": c["d_latents"],
         "query_heads": 1,
-        **_IMAGE_CLASSES[name],
+        **IMAGE_CLASSES[name],
     }
 
 
@@ -237,16 +181,8 @@ def _video_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
 
 
 _OWN = {
-    _TEXT: _text_spec,
-    _FLOW: _flow_spec,
-    _VIDEO: _video_spec,
-    **dict.fromkeys(_IMAGE_CLASSES, _image_spec),
+    TEXT: _text_spec,
+    FLOW: _flow_spec,
+    VIDEO: _video_spec,
+    **dict.fromkeys(IMAGE_CLASSES, _image_spec),
 }
-
-
-def architecture(spec: specs.Backbone) -> str:
-    """Returns Hugging Face's class for a spec."""
-    if spec.kind == "image_classifier":
-        stems = {fixed["stem"]: name for name, fixed in _IMAGE_CLASSES.items()}
-        return stems[spec.stem]
-    return {"masked_lm": _TEXT, "optical_flow": _FLOW, "video_autoencoder": _VIDEO}[spec.kind]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver import specs
-from perceiver.weights import huggingface_config
-from perceiver.weights.huggingface_config import DEFAULTS, architecture
+from perceiver.weights.huggingface_classes import DEFAULTS, architecture
+from perceiver.weights.huggingface_config import spec_of
 
 # Choices of how a model is trained or computed: they change no released number.
 _FREE = (
@@ -130,6 +130,11 @@ def _side(shape: tuple[int, ...]) -> int | list[int]:
 
 def _video_config(spec: Any) -> dict[str, Any]:
     frames, *sides, _ = spec.video_shape
+    if spec.samples % frames:
+        raise ValueError(
+            f"samples={spec.samples} cannot be said in Hugging Face's config, which holds the "
+            f"samples of each of the {frames} frames"
+        )
     return {
         "image_size": spec.video_resolution[-1],
         "num_frames": frames,
@@ -155,7 +160,8 @@ _OWN = {
 def _check(spec: specs.Backbone, config: Mapping[str, Any]) -> None:
     """Raises ValueError unless the config, read again, means the same model."""
     ours = _meaning(spec)
-    theirs = _meaning(specs.parse(huggingface_config.spec_of(config, {})))
+    size = {"size": list(getattr(spec, "image_shape", ())[:2])}  # as in preprocessor_config
+    theirs = _meaning(specs.parse(spec_of(config, {}, size)))
     rows = [
         f"{name}={ours.get(name)}, there {theirs.get(name)}"
         for name in ours

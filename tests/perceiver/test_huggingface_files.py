@@ -13,7 +13,8 @@ import pytest
 import perceiver
 from perceiver import released
 from perceiver.weights import batch_norm, huggingface, tensors
-from perceiver.weights.huggingface_config import CLASSES, DEFAULTS, class_of, spec_of
+from perceiver.weights.huggingface_classes import CLASSES, DEFAULTS, class_of
+from perceiver.weights.huggingface_config import spec_of
 from perceiver.weights.huggingface_export import config_of
 from perceiver.weights.native import Saved
 
@@ -34,19 +35,19 @@ USAGE = {
     "image": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_fraction": 0.5},
 }
 
-# What the hub's configs say, beside the defaults.
+# What the script that made the hub's files sets, beside the defaults: only the model of learned
+# positions has its own image_size.
 _IMAGE = {
     "num_latents": 512,
     "d_latents": 1024,
     "num_blocks": 8,
     "num_self_attends_per_block": 6,
     "num_cross_attention_heads": 1,
-    "image_size": 224,
     "id2label": {str(i): f"LABEL_{i}" for i in range(1000)},
 }
 HUB = {
     "imagenet-fourier": _IMAGE,
-    "imagenet-learned": _IMAGE,
+    "imagenet-learned": _IMAGE | {"image_size": 224},
     "imagenet-conv": _IMAGE,
     "masked-lm-bytes": {"qk_channels": 256, "v_channels": 1280},
     "optical-flow": {
@@ -117,6 +118,25 @@ def test_a_config_of_the_hub_is_the_released_model(name):
     assert trees[0] == trees[1]
 
 
+@pytest.mark.parametrize("name", ["imagenet-fourier", "imagenet-conv"])
+@pytest.mark.parametrize(
+    ("config", "processor", "expected"),
+    [
+        ({}, {}, (224, 224, 3)),
+        ({"image_size": 56}, {}, (224, 224, 3)),
+        ({"image_size": 56}, {"size": 224, "crop_size": 256}, (224, 224, 3)),
+        ({"image_size": 56}, {"size": {"height": 64, "width": 96}}, (64, 96, 3)),
+        ({"image_size": [64, 96]}, {}, (64, 96, 3)),
+        ({"image_size": 160}, {"size": {"shortest_edge": 192}}, (160, 160, 3)),
+    ],
+)
+def test_where_positions_fit_any_image_the_processor_knows_its_size(
+    name, config, processor, expected
+):
+    config = HUB[name] | {"architectures": [ARCHITECTURES[name]]} | config
+    assert spec_of(config, {}, processor)["image_shape"] == expected
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_class_is_known_by_names_where_the_config_is_silent(name):
     assert class_of({}, shapes_of(name)) == ARCHITECTURES[name]
@@ -158,6 +178,55 @@ def test_sizes_that_their_classes_fix_are_named(message):
         config_of(perceiver.build(CONV | REFUSED[message]).spec, {})
 
 
+def test_images_of_the_size_that_means_nothing_in_a_config(saved, tmp_path):
+    """56 is the default that the hub's configs leave there; a processor beside it decides."""
+    model = perceiver.build(CONV | {"image_shape": (56, 56, 3)})
+    huggingface.save(tmp_path, dataclasses.replace(saved, model=model))
+    assert huggingface.read(tmp_path).model.spec.image_shape == (56, 56, 3)
+
+
+OTHERS = {
+    "patch_channels=5, there 64": {
+        "kind": "optical_flow",
+        "frame_shape": (7, 11, 3),
+        "patch_channels": 5,
+    },
+    "output_scale=0.02, there 0.01": {
+        "kind": "optical_flow",
+        "frame_shape": (7, 11, 3),
+        "output_scale": 0.02,
+    },
+    "samples=33 cannot be said.*each of the 2 frames": {
+        "kind": "video_autoencoder",
+        "video_shape": (2, 8, 8, 3),
+        "samples": 33,
+        "samples_per_patch": 11,
+        "classes": 7,
+    },
+    "audio_bands=3, there 192": {
+        "kind": "video_autoencoder",
+        "video_shape": (2, 8, 8, 3),
+        "samples": 32,
+        "audio_bands": 3,
+        "classes": 7,
+    },
+    r"video_max_resolution=\(2, 2, 3\), there \(2, 3, 3\)": {
+        "kind": "video_autoencoder",
+        "video_shape": (2, 8, 12, 3),
+        "samples": 32,
+        "classes": 7,
+    },
+    "query_heads=2, there 8": {"kind": "masked_lm", "query_heads": 2, "embedding_channels": 16},
+}
+
+
+@pytest.mark.parametrize("message", OTHERS)
+def test_sizes_of_other_kinds_that_are_fixed_are_named(message):
+    backbone = {"latents": 5, "latent_channels": 16, "layers": 1, "self_heads": 2}
+    with pytest.raises(ValueError, match=message):
+        config_of(perceiver.build(OTHERS[message] | backbone).spec, {})
+
+
 def test_choices_without_a_counterpart_are_refused():
     good = _IMAGE | {"architectures": ["PerceiverForImageClassificationFourier"]}
     for change, message in (
@@ -168,7 +237,7 @@ def test_choices_without_a_counterpart_are_refused():
         ({"architectures": None}, "neither config.json nor the names of the arrays tell"),
         ({"d_latents": "1024"}, "config.json: d_latents='1024' is not a number"),
         ({"num_blocks": True}, "config.json: num_blocks=True is not a number"),
-        ({"image_size": [224]}, r"config.json: image_size=\[224\] is not a number \(or sides\)"),
+        ({"train_size": 224}, r"config.json: train_size=224 is not a number \(or sides\)"),
     ):
         with pytest.raises(ValueError, match=message):
             spec_of(good | change, {})
