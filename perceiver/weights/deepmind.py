@@ -48,8 +48,8 @@ def read(
         spec is given, or it does not fit the spec.
     """
     stored = arrays(path)
-    steps = None if batch_norm.has_history(stored) else batch_norm.SETTLED
-    model = build(_find(stored, path, steps) if spec is None else spec)
+    steps = _steps(stored)
+    model = build(spec_of(stored, path) if spec is None else spec)
     table = rules(model.spec, history=steps is None)
     params, state = fill(model, stored, table, steps=steps)
     return Saved(model, params, state, usage.default(model.spec))
@@ -80,8 +80,16 @@ def _describe(x: Any) -> str:
     return "an array" if isinstance(x, Stored) else f"of type {type(x).__name__}"
 
 
-def _find(stored: Arrays, path: str | os.PathLike, steps: int | None) -> Mapping[str, Any]:
-    """The spec of the released model that a file holds."""
+def _steps(stored: Arrays) -> int | None:
+    return None if batch_norm.has_history(stored) else batch_norm.SETTLED
+
+
+def spec_of(stored: Arrays, path: str | os.PathLike) -> Mapping[str, Any]:
+    """Returns the spec of the released model that a file's arrays are; reads none of them.
+
+    Raises:
+      ValueError: they are none of these; says how they differ.
+    """
     candidates = next((models for name, models in _TELLING.items() if name in stored), ())
     if not candidates:
         modules = sorted({name.split("/")[0] for name in stored})
@@ -89,6 +97,7 @@ def _find(stored: Arrays, path: str | os.PathLike, steps: int | None) -> Mapping
             f"{path} holds none of DeepMind's Perceiver IO models: its modules are "
             f"{', '.join(modules[:9]) or 'none'}"
         )
+    steps = _steps(stored)
     for name in candidates:
         model = build(released.MODELS[name])
         table = rules(model.spec, history=steps is None)

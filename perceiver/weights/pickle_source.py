@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 SHORT = 1024  # bytes of text that are decoded at once; longer text can only be array data
 _BLOCK = 1 << 20
+# Looked up here, because Python imports a codec when it is first used, and reading imports nothing.
+_DECODERS = {name: codecs.getincrementaldecoder(name) for name in ("utf-8", "raw-unicode-escape")}
 
 
 class UnsafePickleError(ValueError):
@@ -26,7 +28,7 @@ class Run:
     def blocks(self, file: BinaryIO) -> Iterator[bytes]:
         """Yields the decoded bytes in blocks; raises ValueError where they are not such text."""
         file.seek(self.offset)
-        decoder = codecs.getincrementaldecoder(self.encoding)() if self.encoding else None
+        decoder = _DECODERS[self.encoding]() if self.encoding else None
         left = self.length
         while left:
             block = file.read(min(left, _BLOCK))

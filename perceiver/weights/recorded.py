@@ -1,0 +1,52 @@
+"""What released models are known to have answered, to hold a copy of their weights against.
+
+Only for the masked language model have others quoted numbers: Hugging Face's conversion script
+compares its logits for one sentence with DeepMind's before it saves them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from perceiver import tokenizer
+
+SENTENCE = "This is an incomplete sentence where some words are missing."
+MASKED = slice(51, 60)  # " missing."
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One input of a released model and parts of its output."""
+
+    model: str  # a name in released.MODELS
+    inputs: Callable[[], dict[str, np.ndarray]]  # a batch of one
+    logits: tuple[tuple[float, ...], ...]  # the first classes of the first positions
+    greedy: tuple[int, ...]  # the most likely classes of `positions`
+    positions: slice
+    tolerance: float  # of the logits: the digits that were quoted
+
+
+def masked_sentence(length: int = 2048) -> dict[str, np.ndarray]:
+    """The sentence without its last word, padded to the model's length, as a batch of one."""
+    ids = tokenizer.encode(SENTENCE)
+    tokens = np.full((1, length), tokenizer.PAD, np.int32)
+    tokens[0, : len(ids)] = ids
+    tokens[0, MASKED] = tokenizer.MASK
+    return {"tokens": tokens, "input_mask": np.arange(length)[None] < len(ids)}
+
+
+RECORDS = (
+    Record(
+        model="masked-lm-bytes",
+        inputs=masked_sentence,
+        logits=(
+            (-11.8336, -11.6850, -11.8483),
+            (-12.8149, -12.5863, -12.7904),
+            (-12.8440, -12.6410, -12.8646),
+        ),
+        greedy=(38, 115, 111, 121, 121, 111, 116, 109, 52),  # " missing."
+        positions=MASKED,
+        tolerance=1e-4,
+    ),
+)

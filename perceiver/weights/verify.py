@@ -1,0 +1,92 @@
+"""Whether weights are what they should be: complete, finite, and answering as was recorded."""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from perceiver import specs
+from perceiver.models import build
+from perceiver.released import MODELS
+from perceiver.weights.mapping import flatten
+from perceiver.weights.native import Saved
+from perceiver.weights.recorded import RECORDS, Record
+
+# Fields of a spec that say how it is computed, not what.
+_COMPUTE = ("kernel", "operands", "cross_path", "decode_path", "chunk", "remat", "dtype")
+_SHOWN = 5
+
+
+class Outcome(enum.IntEnum):
+    """What came out; the exit status of the command."""
+
+    VERIFIED = 0
+    WRONG = 1
+    UNKNOWN = 2  # nothing is wrong, and nothing is recorded to compare with
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The outcome, and what was found, line by line."""
+
+    outcome: Outcome
+    lines: tuple[str, ...]
+
+
+def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
+    """Checks a model that was loaded, so its names, shapes and dtypes do fit."""
+    arrays = flatten(saved.params) | flatten(saved.state)
+    count = sum(x.size for x in arrays.values())
+    bad = [name for name, x in arrays.items() if not np.isfinite(x).all()]
+    if bad:
+        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        names = ", ".join(bad[:_SHOWN]) + more
+        return Report(Outcome.WRONG, (f"not finite (NaN or infinity): {names}",))
+    lines = [f"all names and shapes fit; all {count:,} values in {len(arrays)} arrays are finite"]
+    known = [record for record in records if _is_released(saved.model.spec, record.model)]
+    if not known:
+        names = ", ".join(sorted({record.model for record in records}))
+        lines.append(
+            f"no recorded activations are known for this {saved.model.spec.kind} (only for "
+            f"{names}), so that the values are the right ones was not verified"
+        )
+        return Report(Outcome.UNKNOWN, tuple(lines))
+    problems = [problem for record in known for problem in _compare(saved, record)]
+    if problems:
+        return Report(Outcome.WRONG, (*lines, *problems))
+    lines += [f"answers as recorded for {record.model}" for record in known]
+    return Report(Outcome.VERIFIED, tuple(lines))
+
+
+def _is_released(spec: specs.Backbone, name: str) -> bool:
+    return _architecture(spec) == _architecture(specs.parse(MODELS[name]))
+
+
+def _architecture(spec: specs.Backbone) -> dict:
+    fields = spec.to_dict()
+    return {k: x for k, x in fields.items() if k not in _COMPUTE and not k.endswith("dropout_rate")}
+
+
+def _compare(saved: Saved, record: Record) -> list[str]:
+    """Returns what differs from a record, one line each."""
+    spec = dataclasses.replace(saved.model.spec, dtype="float32", operands="float32")
+    apply = jax.jit(build(spec).apply)
+    logits = np.asarray(apply(saved.params, saved.state, None, record.inputs())[0][0])
+    problems = []
+    expected = np.asarray(record.logits)
+    found = logits[: expected.shape[0], : expected.shape[1]]
+    difference = float(np.abs(found - expected).max())
+    if not difference <= record.tolerance:
+        problems.append(
+            f"the logits of {record.model} differ from the recorded ones by {difference:.2g} "
+            f"(allowed: {record.tolerance:.0e}):\n{np.array2string(found, precision=4)}\n"
+            f"recorded:\n{np.array2string(expected, precision=4)}"
+        )
+    greedy = tuple(int(i) for i in logits[record.positions].argmax(axis=-1))
+    if greedy != record.greedy:
+        problems.append(
+            f"the most likely ids of {record.model} are {greedy}, recorded {record.greedy}"
+        )
+    return problems

@@ -1,0 +1,356 @@
+"""`python -m perceiver.weights`: what is converted is the same model, what is said is true."""
+
+import dataclasses
+import functools
+import json
+import pickle
+import struct
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import perceiver
+from perceiver import released, tokenizer, usage
+from perceiver.weights import (
+    __main__ as commands,
+)
+from perceiver.weights import deepmind, formats, native, recorded, tensors, verify
+from perceiver.weights.mapping import flatten, translate_back, unflatten
+from perceiver.weights.stored import Stored
+
+# As small as Hugging Face's classes allow.
+SPEC = {
+    "kind": "masked_lm",
+    "max_length": 17,
+    "embedding_channels": 16,
+    "latents": 5,
+    "latent_channels": 8,
+    "layers": 2,
+    "cross_heads": 2,
+    "cross_qk_channels": 4,
+    "cross_v_channels": 8,
+    "self_heads": 2,
+    "self_qk_channels": 4,
+    "query_heads": 8,
+    "query_qk_channels": 256,
+}
+CONV = {
+    "kind": "image_classifier",
+    "image_shape": (20, 24, 3),
+    "classes": 3,
+    "stem": "conv",
+    "stem_channels": 64,
+    "max_resolution": (56, 56),
+    "latents": 5,
+    "latent_channels": 12,
+    "layers": 2,
+    "self_heads": 2,
+    "query_channels": 12,
+    "query_residual": True,
+}
+
+
+def make(spec):
+    model = perceiver.build(spec)
+    draw = np.random.default_rng(3)
+    params, state = jax.tree.map(
+        lambda x: np.asarray(draw.standard_normal(x.shape) / 3, x.dtype),
+        jax.eval_shape(model.init, jax.random.key(0)),
+    )
+    return native.Saved(model, params, state, usage.default(model.spec))
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return make(SPEC)
+
+
+@pytest.fixture(scope="module")
+def source(saved, tmp_path_factory):
+    """The model as an exported folder."""
+    folder = tmp_path_factory.mktemp("native") / "model"
+    formats.save(folder, saved)
+    return folder
+
+
+def write_pickle(path, saved):
+    theirs = unflatten(translate_back(saved.params, deepmind.rules(saved.model.spec)))
+    path.write_bytes(pickle.dumps(theirs, protocol=4))
+    return path
+
+
+def run(*argv):
+    return commands.main([str(x) for x in argv])
+
+
+def assert_same(one, other):
+    for x, y in ((one.params, other.params), (one.state, other.state)):
+        assert flatten(x).keys() == flatten(y).keys()
+        jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), x, y)
+
+
+# convert
+
+
+def test_there_and_back_is_the_same_bit_for_bit(saved, source, tmp_path, capsys):
+    assert run("convert", source, tmp_path / "a" / "hf", "--to", "huggingface") == 0
+    assert run("convert", tmp_path / "a" / "hf", tmp_path / "b", "--to", "native") == 0
+    assert_same(formats.load(tmp_path / "b"), saved)
+    assert formats.detect(tmp_path / "a" / "hf") == "huggingface"
+    assert "masked_lm" in capsys.readouterr().out
+    assert {x.name for x in tmp_path.iterdir()} == {"a", "b"}
+    assert {x.name for x in (tmp_path / "a").iterdir()} == {"hf"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pickle_with_a_spec_of_its_own(saved, tmp_path, wrapped):
+    path = write_pickle(tmp_path / "x.pickle", saved)
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"model": SPEC} if wrapped else SPEC))
+    assert run("convert", path, tmp_path / "out", "--to", "native", "--spec", spec) == 0
+    assert_same(formats.load(tmp_path / "out"), saved)
+
+
+def test_a_pickle_of_unknown_size_asks_for_a_spec(saved, tmp_path, capsys):
+    path = write_pickle(tmp_path / "x.pickle", saved)
+    assert run("convert", path, tmp_path / "out", "--to", "native") == 1
+    assert "latent_channels=8" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_layout_of_the_kernel_is_the_targets_or_the_sources(tmp_path):
+    saved = make(CONV)
+    formats.save(tmp_path / "native", saved)
+    for kernel in ("hub", "torch"):
+        option = "--conv-kernel", kernel
+        theirs, ours = tmp_path / kernel, tmp_path / f"{kernel} again"
+        assert run("convert", tmp_path / "native", theirs, "--to", "huggingface", *option) == 0
+        assert run("convert", theirs, ours, "--to", "native", *option) == 0
+        params = formats.load(ours).params  # of the state, their file has the averages only
+        jax.tree.map(np.testing.assert_array_equal, params, saved.params)
+    assert run("convert", tmp_path / "hub", tmp_path / "x", "--to", "native", *option) == 0
+    name = next(name for name, x in flatten(saved.params).items() if x.ndim == 4)
+    swapped = flatten(formats.load(tmp_path / "x").params)[name]
+    np.testing.assert_array_equal(swapped, flatten(saved.params)[name].swapaxes(0, 1))
+
+
+def test_an_option_without_use_is_refused(source, tmp_path, capsys):
+    argv = "convert", source, tmp_path / "x", "--to", "native"
+    assert run(*argv, "--conv-kernel", "hub") == 1
+    assert "about Hugging Face's files" in capsys.readouterr().err
+    assert run(*argv, "--spec", "imagenet-fourier") == 1
+    assert "leave out spec" in capsys.readouterr().err
+    assert run(*argv, "--spec", "imagenet-furrier") == 1
+    assert "neither a file nor one of imagenet-fourier" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_not_overwritten(source, tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "precious").touch()
+    assert run("convert", source, tmp_path / "x", "--to", "native") == 1
+    assert "x exists; remove it" in capsys.readouterr().err
+    assert [x.name for x in (tmp_path / "x").iterdir()] == ["precious"]
+
+
+def test_a_failure_leaves_nothing_behind(source, tmp_path, monkeypatch, capsys):
+    def fail(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(native.files, "write", fail)  # after the arrays were written
+    assert run("convert", source, tmp_path / "x", "--to", "native") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# inspect
+
+
+def inspect_json(capsys, *argv):
+    assert run("inspect", *argv, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_inspect_counts_what_there_is(saved, source, capsys):
+    found = inspect_json(capsys, source)
+    arrays = flatten(saved.params)
+    size = sum(x.size for x in arrays.values())
+    assert found["format"] == "native"
+    assert found["model"]["kind"] == "masked_lm"
+    assert found["model"]["parameters"] == found["values"] == size
+    assert found["bytes"] == 4 * size
+    assert found["dtypes"] == {"float32": len(arrays)}
+    assert {k: x["shape"] for k, x in found["arrays"].items()} == {
+        name: list(x.shape) for name, x in arrays.items()
+    }
+    assert run("inspect", source) == 0
+    text = capsys.readouterr().out
+    for part in ("masked_lm", f"{size:,}", "5 x 8", f"{len(arrays)} (", "[B, 17]", "MiB"):
+        assert part in text
+    assert "latents/table" not in text
+    assert run("inspect", source, "--arrays") == 0
+    assert "latents/table" in capsys.readouterr().out
+
+
+def test_inspect_of_every_format_reads_nothing(saved, source, tmp_path, monkeypatch, capsys):
+    formats.save(tmp_path / "hf", saved, to="huggingface")
+    path = write_pickle(tmp_path / "x.pickle", saved)
+
+    def fail(*args, **kwargs):
+        raise AssertionError("an array was read")
+
+    monkeypatch.setattr(np, "fromfile", fail)
+    monkeypatch.setattr(
+        Stored, "__post_init__", lambda self: object.__setattr__(self, "read", fail), raising=False
+    )
+    for place, kind in ((source, "native"), (tmp_path / "hf", "huggingface"), (path, "deepmind")):
+        found = inspect_json(capsys, place)
+        assert found["format"] == kind
+        assert found["values"] == sum(x.size for x in flatten(saved.params).values())
+        assert (found["model"] is None) == (kind == "deepmind")
+    assert "not of the released size" in found["unknown"]
+    assert run("inspect", path) == 0
+    text = capsys.readouterr().out
+    assert "unknown: " in text
+    assert "embed/embeddings" in text  # of an unknown model, arrays are listed
+
+
+def test_inspect_knows_a_released_model_at_full_size(tmp_path, capsys):
+    """The file has a hole where its 800 MB would be."""
+    model = perceiver.build(released.MODELS["masked-lm-bytes"])
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    header, end = {}, 0
+    for name, x in flatten(params).items():
+        start, end = end, end + 4 * x.size
+        header[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(file.tell() + end)
+    config = {"format": native.FORMAT, "model": model.spec.to_dict(), "usage": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert run("inspect", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "the released masked-lm-bytes" in text
+    assert "201,108,230" in text
+    assert "767.2 MiB" in text
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"model_type": "perceiver"}', '{"format": 1}'])
+def test_inspect_lists_the_arrays_of_a_model_it_cannot_name(source, tmp_path, capsys, config):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    found = inspect_json(capsys, tmp_path)
+    assert found["model"] is None
+    assert "config.json" in found["unknown"]
+    assert "latents/table" in found["arrays"]
+
+
+# verify
+
+
+@pytest.fixture
+def record(saved, monkeypatch):
+    """What the tiny model answers, as if it were a released one."""
+    monkeypatch.setitem(released.MODELS, "tiny", SPEC)
+    ids = np.arange(17)[None].astype(np.int32) + 7
+    inputs = {"tokens": ids, "input_mask": ids < 20}
+    logits, _ = saved.model.apply(saved.params, saved.state, None, inputs)
+    logits = np.asarray(logits[0], float)
+    return recorded.Record(
+        model="tiny",
+        inputs=lambda: inputs,
+        logits=tuple(map(tuple, logits[:3, :3])),
+        greedy=tuple(int(i) for i in logits[5:9].argmax(axis=-1)),
+        positions=slice(5, 9),
+        tolerance=1e-4,
+    )
+
+
+def test_a_model_that_answers_as_recorded_is_verified(source, record, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "verify", functools.partial(verify.verify, records=[record]))
+    assert run("verify", source) == 0
+    out = capsys.readouterr().out
+    assert f"{source}: verified" in out
+    assert "answers as recorded for tiny" in out
+
+
+def test_how_it_is_computed_does_not_matter(saved, record):
+    spec = dataclasses.replace(saved.model.spec, dtype="bfloat16", cross_path="plain")
+    other = dataclasses.replace(saved, model=perceiver.build(spec))
+    assert verify.verify(other, [record]).outcome == verify.Outcome.VERIFIED
+
+
+@pytest.mark.parametrize(
+    "name", ["latents/table", "outputs/decoder/cross_attend/feed_forward/mlp/out/b"]
+)
+def test_an_array_that_is_a_little_off_is_found(saved, record, name):
+    def nudge(x):  # the same for all channels, no norm would let it pass
+        return x + 0.01 * np.arange(x.shape[-1], dtype=np.float32).reshape(
+            (1,) * (x.ndim - 1) + (-1,)
+        )
+
+    params = unflatten({k: nudge(x) if k == name else x for k, x in flatten(saved.params).items()})
+    report = verify.verify(dataclasses.replace(saved, params=params), [record])
+    assert report.outcome == verify.Outcome.WRONG
+    assert "differ from the recorded ones by" in "\n".join(report.lines)
+
+
+def test_other_likely_ids_are_wrong(saved, record):
+    wrong = dataclasses.replace(record, greedy=(1, 2, 3, 4))
+    report = verify.verify(saved, [wrong])
+    assert report.outcome == verify.Outcome.WRONG
+    assert "recorded (1, 2, 3, 4)" in report.lines[-1]
+
+
+def test_arrays_that_are_not_finite_are_named(saved, source, tmp_path, capsys):
+    arrays = {name: x.read() for name, x in native.arrays(source).items()}
+    arrays["latents/table"][2, 3] = np.nan
+    tensors.write(tmp_path / "model.safetensors", arrays)
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    assert run("verify", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "WRONG" in out
+    assert "not finite (NaN or infinity): latents/table" in out
+
+
+def test_without_a_record_it_is_said_so(source, capsys):
+    assert run("verify", source) == 2
+    out = capsys.readouterr().out
+    assert "complete and finite, not verified" in out
+    assert "no recorded activations are known for this masked_lm (only for masked-lm-bytes)" in out
+
+
+def test_a_broken_file_is_wrong_and_a_wrong_command_is_neither(source, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:-4])
+    assert run("verify", tmp_path) == 1
+    assert "model.safetensors: broken file" in capsys.readouterr().err
+    for argv in ([], ["convert", "a", "b"], ["verify"], ["convert", "a", "b", "--to", "onnx"]):
+        with pytest.raises(SystemExit) as exit_:
+            run(*argv)
+        assert exit_.value.code == 64
+
+
+def test_the_recorded_sentence_is_the_quoted_one():
+    inputs = recorded.masked_sentence()
+    record = recorded.RECORDS[0]
+    perceiver.build(released.MODELS[record.model]).check(inputs)
+    tokens, mask = inputs["tokens"][0], inputs["input_mask"][0]
+    assert tokens[51:60].tolist() == [tokenizer.MASK] * 9
+    assert tokenizer.decode(tokens) + " missing." == recorded.SENTENCE
+    assert tokenizer.decode(np.array(record.greedy)) == " missing."
+    assert mask.tolist() == [True] * 60 + [False] * 1988
+    assert (tokens[60:] == tokenizer.PAD).all()
+
+
+def test_the_command_runs(tmp_path):
+    argv = [sys.executable, "-m", "perceiver.weights", "inspect", str(tmp_path / "x")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "x does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
