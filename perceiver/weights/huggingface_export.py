@@ -159,9 +159,9 @@ _OWN = {
 
 def _check(spec: specs.Backbone, config: Mapping[str, Any]) -> None:
     """Raises ValueError unless the config, read again, means the same model."""
-    ours = _meaning(spec)
+    ours = meaning(spec)
     size = {"size": list(getattr(spec, "image_shape", ())[:2])}  # as in preprocessor_config
-    theirs = _meaning(specs.parse(spec_of(config, {}, size)))
+    theirs = meaning(specs.parse(spec_of(config, {}, size)))
     rows = [
         f"{name}={ours.get(name)}, there {theirs.get(name)}"
         for name in ours
@@ -176,8 +176,11 @@ def _check(spec: specs.Backbone, config: Mapping[str, Any]) -> None:
         )
 
 
-def _meaning(spec: specs.Backbone) -> dict[str, Any]:
-    """What makes a model: the spec's fields, those that apply, with rules of 0 and () resolved."""
+def meaning(spec: specs.Backbone) -> dict[str, Any]:
+    """Returns what makes a model: the fields that apply, with rules of 0 and () resolved.
+
+    Two specs of the same meaning are the same function of the same parameters.
+    """
     fields = {name: x for name, x in spec.to_dict().items() if name not in _FREE}
     fields |= _all_widths(spec)
     if spec.kind == "image_classifier":

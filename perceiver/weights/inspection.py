@@ -14,6 +14,7 @@ from perceiver.models import build
 from perceiver.released import MODELS
 from perceiver.weights import deepmind, formats
 from perceiver.weights.huggingface_config import spec_of
+from perceiver.weights.huggingface_export import meaning
 from perceiver.weights.stored import Arrays
 
 
@@ -62,7 +63,7 @@ def _spec(place: pathlib.Path, arrays: Arrays) -> specs.Backbone:
 def _model(spec: specs.Backbone) -> dict[str, Any]:
     model = build(spec)
     params, state = jax.eval_shape(model.init, jax.random.key(0))
-    names = [name for name, sizes in MODELS.items() if specs.parse(sizes) == spec]
+    names = [name for name, sizes in MODELS.items() if meaning(specs.parse(sizes)) == meaning(spec)]
     return {
         "kind": spec.kind,
         "released": names[0] if names else None,

@@ -10,12 +10,11 @@ import numpy as np
 from perceiver import specs
 from perceiver.models import build
 from perceiver.released import MODELS
+from perceiver.weights.huggingface_export import meaning
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved
 from perceiver.weights.recorded import RECORDS, Record
 
-# Fields of a spec that say how it is computed, not what.
-_COMPUTE = ("kernel", "operands", "cross_path", "decode_path", "chunk", "remat", "dtype")
 _SHOWN = 5
 
 
@@ -45,7 +44,8 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
         names = ", ".join(bad[:_SHOWN]) + more
         return Report(Outcome.WRONG, (f"not finite (NaN or infinity): {names}",))
     lines = [f"all names and shapes fit; all {count:,} values in {len(arrays)} arrays are finite"]
-    known = [record for record in records if _is_released(saved.model.spec, record.model)]
+    means = meaning(saved.model.spec)
+    known = [x for x in records if meaning(specs.parse(MODELS[x.model])) == means]
     if not known:
         names = ", ".join(sorted({record.model for record in records}))
         lines.append(
@@ -58,15 +58,6 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
         return Report(Outcome.WRONG, (*lines, *problems))
     lines += [f"answers as recorded for {record.model}" for record in known]
     return Report(Outcome.VERIFIED, tuple(lines))
-
-
-def _is_released(spec: specs.Backbone, name: str) -> bool:
-    return _architecture(spec) == _architecture(specs.parse(MODELS[name]))
-
-
-def _architecture(spec: specs.Backbone) -> dict:
-    fields = spec.to_dict()
-    return {k: x for k, x in fields.items() if k not in _COMPUTE and not k.endswith("dropout_rate")}
 
 
 def _compare(saved: Saved, record: Record) -> list[str]:

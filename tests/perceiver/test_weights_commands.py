@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import released, tokenizer, usage
+from perceiver import released, specs, tokenizer, usage
 from perceiver.weights import (
     __main__ as commands,
 )
 from perceiver.weights import deepmind, formats, native, recorded, tensors, verify
+from perceiver.weights.huggingface_export import meaning
 from perceiver.weights.mapping import flatten, translate_back, unflatten
 from perceiver.weights.stored import Stored
 
@@ -276,6 +277,18 @@ def test_a_model_that_answers_as_recorded_is_verified(source, record, monkeypatc
     out = capsys.readouterr().out
     assert f"{source}: verified" in out
     assert "answers as recorded for tiny" in out
+
+
+def test_hugging_faces_copy_of_a_released_model_is_known_too(saved, record, tmp_path):
+    formats.save(tmp_path, saved, to="huggingface")
+    assert verify.verify(formats.load(tmp_path), [record]).outcome == verify.Outcome.VERIFIED
+
+
+@pytest.mark.parametrize("name", released.MODELS)
+def test_released_models_differ_in_what_they_mean(name):
+    spec = specs.parse(released.MODELS[name])
+    same = [x for x, y in released.MODELS.items() if meaning(specs.parse(y)) == meaning(spec)]
+    assert same == [name]
 
 
 def test_how_it_is_computed_does_not_matter(saved, record):
