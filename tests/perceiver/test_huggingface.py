@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver import released, tokenizer
+from perceiver import tokenizer
 from perceiver.weights import huggingface
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
@@ -141,8 +141,6 @@ CASES = {
         video_inputs,
     ),
 }
-KINDS = [name for name in CASES if name in released.MODELS]
-DEVIATING = [name for name in KINDS if CASES[name].correct is not as_it_is]
 
 
 def to_torch(x):
@@ -187,7 +185,7 @@ def random_model(case):
     return model
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=CASES)
 def example(request, tmp_path_factory):
     """One kind: the case, their model, its folder, what we read of it, inputs of both."""
     case = CASES[request.param]
@@ -252,11 +250,6 @@ def test_files_of_torch_are_read(example, archive, tmp_path):
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=archive)
     again = huggingface.read(tmp_path, conv_kernel="torch")
     jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
-
-
-def test_what_the_issue_calls_deviating_is_covered():
-    assert DEVIATING == ["imagenet-learned", "imagenet-conv"]
-    assert set(CASES) >= set(KINDS)
 
 
 def test_padding_is_ignored_by_both(tmp_path):

@@ -67,7 +67,7 @@ HUB = {
         "id2label": {str(i): f"LABEL_{i}" for i in range(700)},
     },
 }
-NAMES = [name for name in HUB if name in released.MODELS]
+NAMES = list(HUB)
 ARCHITECTURES = {
     "imagenet-fourier": "PerceiverForImageClassificationFourier",
     "imagenet-learned": "PerceiverForImageClassificationLearned",
