@@ -36,12 +36,12 @@ class Model:
             (where they are known: not within `jax.jit`).
         """
         self.check(inputs)
-        return self._transformed.apply[0](params, state, rng, inputs, is_training)
+        return self._transformed.apply["predict"](params, state, rng, inputs, is_training)
 
     def encode(self, params, state, inputs: Inputs) -> jax.Array:
         """Returns the latents [B, N, D] after the last stage."""
         self.check(inputs)
-        return self._transformed.apply[1](params, state, None, inputs)[0]
+        return self._transformed.apply["encode"](params, state, None, inputs)[0]
 
     def decode(self, params, state, latents: jax.Array, inputs: Inputs):
         """Returns what `apply` would, from latents that `encode` gave.
@@ -51,7 +51,7 @@ class Model:
         queries they are; of a video_autoencoder, "video_queries" and "audio_queries" if not all is.
         """
         KINDS[self.spec.kind].check_queries(self.spec, inputs)
-        return self._transformed.apply[4](params, state, None, latents, inputs)[0]
+        return self._transformed.apply["decode"](params, state, None, latents, inputs)[0]
 
     def queries(self, params, state, latents: jax.Array, inputs: Inputs) -> dict[str, ByteArray]:
         """Returns the queries of such a `decode`, for who wants to decode them piece by piece.
@@ -67,18 +67,18 @@ class Model:
             )  # [B, T H W, C]
         """
         KINDS[self.spec.kind].check_queries(self.spec, inputs)
-        return self._transformed.apply[5](params, state, None, latents, inputs)[0]
+        return self._transformed.apply["queries"](params, state, None, latents, inputs)[0]
 
     def decode_queries(
         self, params, state, latents: jax.Array, queries: Mapping[str, ByteArray]
     ) -> dict[str, jax.Array]:
         """Returns float32 rows [B, o, ...], one for each of o queries, or a part, of `queries`."""
-        return self._transformed.apply[6](params, state, None, latents, queries)[0]
+        return self._transformed.apply["decode_queries"](params, state, None, latents, queries)[0]
 
     def attention_maps(self, params, state, inputs: Inputs) -> list[jax.Array]:
         """Returns what the latents attend to: for each cross-attend, weights [B, H, N, M]."""
         self.check(inputs)
-        return self._transformed.apply[2](params, state, None, inputs)[0]
+        return self._transformed.apply["attention_maps"](params, state, None, inputs)[0]
 
     def explain(self, batch_size: int = 1, *, is_training: bool = False) -> dict[str, Plan]:
         """Returns which path each cross-attend takes and why; print them.
@@ -92,7 +92,7 @@ class Model:
         found = {}
 
         def record(params, state, inputs):
-            plans = self._transformed.apply[3](params, state, None, inputs, is_training)[0]
+            plans = self._transformed.apply["plans"](params, state, None, inputs, is_training)[0]
             found.update(plans)
 
         params, state = jax.eval_shape(self.init, jax.random.key(0))
@@ -168,7 +168,15 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
             # in training mode: batch norm has no averages to evaluate with yet
             return predict(inputs, is_training=True)
 
-        functions = (predict, encode, attention_maps, plans, decode, queries, decode_queries)
+        functions = {
+            "predict": predict,
+            "encode": encode,
+            "attention_maps": attention_maps,
+            "plans": plans,
+            "decode": decode,
+            "queries": queries,
+            "decode_queries": decode_queries,
+        }
         return init, functions
 
     return Model(spec, hk.multi_transform_with_state(make))

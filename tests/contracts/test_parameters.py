@@ -72,11 +72,15 @@ def test_stacks_and_only_stacks_have_a_layer_axis(name):
         assert not stacked or shape[0] == layers, path
 
 
+NAMES = ["imagenet-conv", "masked-lm-bytes", "perceiver-imagenet", "video-autoencoder"]
+
+
 @pytest.mark.parametrize(
     "choice",
     [
         *({"remat": remat} for remat in REMAT[1:]),
         {"dtype": "bfloat16"},
+        {"decode_path": "streaming"},
         {"blocks": 3},
         {"dropout_rate": 0.1, "attention_dropout_rate": 0.1},
         # cudnn refuses to be traced where there is no GPU
@@ -84,7 +88,7 @@ def test_stacks_and_only_stacks_have_a_layer_axis(name):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["imagenet-conv", "masked-lm-bytes", "perceiver-imagenet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_choices_of_computation_leave_the_tree_alone(name, choice):
     golden = json.loads((GOLDEN / "parameters" / f"{name}.json").read_text())
     assert make_parameters.parameters({**MODELS[name], **choice}) == golden

@@ -15,6 +15,7 @@ from perceiver.released import MODELS
 TOLERANCE = 1e-5  # of the largest magnitude
 # What queries get is what softmaxes of nearly equal weights leave of larger terms.
 GRADIENT_TOLERANCE = 3e-5
+BF16_TOLERANCE = 20 * 2.0**-9  # some 20 arrays are rounded one after the other
 B = 2
 IDS = {"video_queries": np.array([479, 0, 7, 33, 33, 250]), "audio_queries": np.array([6, 2, 0])}
 
@@ -244,6 +245,15 @@ def test_encoding_once_and_decoding_in_pieces_equals_at_once(
         for name, array in queries.items()
     }
     assert_near(found, expected)
+
+
+def test_bfloat16_rounds_and_outputs_stay_float32(video_spec, inputs, draw_params, by_segment):
+    full, half = (perceiver.build(video_spec | {"dtype": d}) for d in ("float32", "bfloat16"))
+    params = draw_params(full.init)
+    expected, _ = jax.jit(full.apply)(params, {}, None, inputs)
+    outputs, _ = jax.jit(half.apply)(params, {}, None, inputs)
+    assert {x.dtype for x in outputs.values()} == {np.dtype(np.float32)}
+    assert_near(outputs, expected, BF16_TOLERANCE)
 
 
 def test_training_masks_labels_and_evaluation_never_does(video_spec, rng):
