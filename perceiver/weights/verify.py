@@ -53,15 +53,16 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
             f"{names}), so that the values are the right ones was not verified"
         )
         return Report(Outcome.UNKNOWN, tuple(lines))
-    problems = [problem for record in known for problem in _compare(saved, record)]
-    if problems:
-        return Report(Outcome.WRONG, (*lines, *problems))
-    lines += [f"answers as recorded for {record.model}" for record in known]
+    for record in known:
+        problems, remark = _compare(saved, record)
+        lines += problems or [f"answers as recorded for {record.model}: {remark}"]
+        if problems:
+            return Report(Outcome.WRONG, tuple(lines))
     return Report(Outcome.VERIFIED, tuple(lines))
 
 
-def _compare(saved: Saved, record: Record) -> list[str]:
-    """Returns what differs from a record, one line each."""
+def _compare(saved: Saved, record: Record) -> tuple[list[str], str]:
+    """Returns what is wrong, line by line, and how well the logits agree."""
     spec = dataclasses.replace(saved.model.spec, dtype="float32", operands="float32")
     apply = jax.jit(build(spec).apply)
     logits = np.asarray(apply(saved.params, saved.state, None, record.inputs())[0][0])
@@ -69,10 +70,10 @@ def _compare(saved: Saved, record: Record) -> list[str]:
     expected = np.asarray(record.logits)
     found = logits[: expected.shape[0], : expected.shape[1]]
     difference = float(np.abs(found - expected).max())
-    if not difference <= record.tolerance:
+    if not difference <= record.gelu:
         problems.append(
             f"the logits of {record.model} differ from the recorded ones by {difference:.2g} "
-            f"(allowed: {record.tolerance:.0e}):\n{np.array2string(found, precision=4)}\n"
+            f"(allowed: {record.gelu:.0e}):\n{np.array2string(found, precision=4)}\n"
             f"recorded:\n{np.array2string(expected, precision=4)}"
         )
     greedy = tuple(int(i) for i in logits[record.positions].argmax(axis=-1))
@@ -80,4 +81,7 @@ def _compare(saved: Saved, record: Record) -> list[str]:
         problems.append(
             f"the most likely ids of {record.model} are {greedy}, recorded {record.greedy}"
         )
-    return problems
+    remark = f"logits within {difference:.1e}"
+    if difference > record.digits:
+        remark += ", more than the digits recorded; the two forms of GELU explain as much"
+    return problems, remark

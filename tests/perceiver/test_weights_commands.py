@@ -267,7 +267,8 @@ def record(saved, monkeypatch):
         logits=tuple(map(tuple, logits[:3, :3])),
         greedy=tuple(int(i) for i in logits[5:9].argmax(axis=-1)),
         positions=slice(5, 9),
-        tolerance=1e-4,
+        digits=1e-4,
+        gelu=1e-2,
     )
 
 
@@ -276,7 +277,22 @@ def test_a_model_that_answers_as_recorded_is_verified(source, record, monkeypatc
     assert run("verify", source) == 0
     out = capsys.readouterr().out
     assert f"{source}: verified" in out
-    assert "answers as recorded for tiny" in out
+    assert "answers as recorded for tiny: logits within" in out
+    assert "GELU" not in out
+
+
+@pytest.mark.parametrize(
+    ("offset", "outcome", "says"),
+    [(9e-5, 0, "logits within"), (2e-3, 0, "more than the digits"), (1.1e-2, 1, "differ from")],
+)
+def test_what_the_form_of_gelu_explains_is_said(saved, record, offset, outcome, says):
+    logits = tuple(
+        tuple(x + offset * (i == j) for j, x in enumerate(row))
+        for i, row in enumerate(record.logits)
+    )
+    report = verify.verify(saved, [dataclasses.replace(record, logits=logits)])
+    assert report.outcome == outcome
+    assert says in report.lines[-1]
 
 
 def test_hugging_faces_copy_of_a_released_model_is_known_too(saved, record, tmp_path):
