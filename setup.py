@@ -33,7 +33,10 @@ PREPARE = [
 ]
 # The parts that execute and pair notebooks; any Jupyter front end opens them.
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>=0.8"]
-# What `python -m benchmarks.training_step` compares with.
+# Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
+MEDIA = ["av>=14.0"]
+HUB = ["huggingface-hub>=0.34"]
+# What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
 PARITY = ["torch>=2.8", "transformers>=4.57"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
 TEST = ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.12", "setuptools>=77"]
@@ -69,10 +72,12 @@ setuptools.setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
+        "hub": HUB,
+        "media": MEDIA,
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
         "prepare": PREPARE + TRAIN,
-        "test": TEST,
+        "test": MEDIA + TEST,
         "tpu": ["jax[tpu]>=0.10"],
         "train": TRAIN,
     },

@@ -46,7 +46,7 @@ def summarize(
     params, state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     inputs = model.example_inputs(batch_size)
     forward = jax.jit(lambda *args: model.apply(args[0], args[1], None, args[2])[0])
-    array = byte_array_shapes(model, batch_size)
+    array = byte_array_shapes(model, inputs)
     return {
         "spec": model.spec.to_dict(),
         "batch_size": batch_size,
@@ -70,8 +70,8 @@ def summarize(
     }
 
 
-def byte_array_shapes(model: Model, batch_size: int = 1) -> ByteArray:
-    """Returns the byte array of a batch with shapes in the place of arrays."""
+def byte_array_shapes(model: Model, inputs: Mapping[str, Any] | None = None) -> ByteArray:
+    """Returns the byte array of inputs (None: of one example) with shapes in place of arrays."""
 
     def preprocess(inputs, is_training):
         return KINDS[model.spec.kind].parts(model.spec).preprocess(inputs, is_training=is_training)
@@ -82,7 +82,7 @@ def byte_array_shapes(model: Model, batch_size: int = 1) -> ByteArray:
         params, state = transformed.init(jax.random.key(0), inputs, True)
         return transformed.apply(params, state, None, inputs, False)[0]
 
-    return jax.eval_shape(run, model.example_inputs(batch_size))
+    return jax.eval_shape(run, model.example_inputs(1) if inputs is None else inputs)
 
 
 def _outputs(x: jax.ShapeDtypeStruct | Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""A trained model at another image size.
+
+Fourier positions are recomputed on the new grid: coordinates still run from -1 to 1 and the
+frequencies stay those of training. Learned positions are a picture of the old grid, and are
+interpolated bilinearly. Neither is what a model trained at the new size would have; fine-tune for
+the best result.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver import specs
+
+_TABLE = "inputs/positions"
+
+
+def resize(spec: specs.Backbone, params: dict[str, Any], size: tuple[int, int]):
+    """Returns (spec, params) for images of another (height, width).
+
+    Raises:
+      ValueError: the kind of model has no image size of its own, or the size is not positive.
+    """
+    name = {"image_classifier": "image_shape", "optical_flow": "frame_shape"}.get(spec.kind)
+    if name is None:
+        raise ValueError(f"a {spec.kind} model has no image size that could be changed")
+    height, width = size
+    if min(size) < 1:
+        raise ValueError(f"image size {size} must be positive")
+    old = getattr(spec, name)
+    changes: dict[str, Any] = {name: (height, width, old[2])}
+    learned = getattr(spec, "positions", "fourier") == "learned"
+    grids = _grid(spec, old), _grid(spec, size)
+    if not learned and not spec.max_resolution:
+        changes["max_resolution"] = grids[0]  # () would follow the new size
+    if learned:
+        params = params | {_TABLE: {"table": _interpolate(params[_TABLE]["table"], *grids)}}
+    return dataclasses.replace(spec, **changes), params
+
+
+def _grid(spec: specs.Backbone, size: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the grid that has positions: the convolutional stem halves twice, rounding up."""
+    halvings = 2 if getattr(spec, "stem", "") == "conv" else 0
+    return tuple(-(-side // 2**halvings) for side in size[:2])
+
+
+def _interpolate(table, old: tuple[int, int], new: tuple[int, int]):  # [h w, P] -> [h' w', P]
+    grid = jnp.asarray(np.asarray(table)).reshape(*old, -1)
+    return jax.image.resize(grid, (*new, grid.shape[-1]), "bilinear").reshape(-1, grid.shape[-1])
