@@ -16,9 +16,11 @@ from perceiver.cross_attention import Sequence
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
 from perceiver.host_outputs import decode_to_host
+from perceiver.loading import fresh, load
 from perceiver.model import Perceiver, Sharing
 from perceiver.models import Model, build
 from perceiver.positions import Dense, LearnedTable, PerExample, SeparableFourier, fourier_features
+from perceiver.pretrained import Pretrained
 from perceiver.processor import Processor
 
 __version__ = "0.1.0"
@@ -33,6 +35,7 @@ __all__ = [
     "Model",
     "PerExample",
     "Perceiver",
+    "Pretrained",
     "Processor",
     "Segment",
     "SeparableFourier",
@@ -41,4 +44,6 @@ __all__ = [
     "build",
     "decode_to_host",
     "fourier_features",
+    "fresh",
+    "load",
 ]

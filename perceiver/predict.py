@@ -1,103 +1,143 @@
-"""Classifies image files with a trained model.
+"""Uses a trained or released model on files, according to its kind.
 
-python -m perceiver.predict RUN IMAGE [IMAGE ...]     RUN: a run's folder, or an exported model
-python -m perceiver.predict RUN IMAGE --json          one JSON object per image
+python -m perceiver.predict MODEL INPUT [INPUT ...]
+
+  MODEL   a run's folder, an exported model, a DeepMind or Hugging Face file, or a released name
+          (imagenet-fourier, deepmind/language-perceiver, ...)
+
+  kind of MODEL       INPUT                            result
+  image_classifier    image files                      labels
+  masked_lm           texts with [MASK:9]; - is stdin  texts, filled in
+  optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
+  video_autoencoder   one video file                   labels; --out reconstruction.mp4
 """
 
 import argparse
 import json
-import os
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from perceiver import images
-from perceiver.weights import native
+from perceiver import compile_cache, images, media
+from perceiver.flow_picture import flow_picture
+from perceiver.loading import load
+from perceiver.pretrained import Pretrained
 
-BATCH = 64
-
-
-def load(folder: str | os.PathLike) -> native.Saved:
-    """Loads the image classifier of a run or of an exported model.
-
-    Raises:
-      FileNotFoundError: the folder holds no exported model.
-      ValueError: its model does not classify images, or a file is broken.
-    """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; give a run's folder or an exported model")
-    if (folder / "checkpoints").is_dir() and not (folder / "model").is_dir():
-        raise FileNotFoundError(
-            f"{folder} is a run that has not exported its model yet: let the training command "
-            f"finish, or export the last checkpoint with `python -m train.export {folder}`"
-        )
-    saved = native.load(folder / "model" if (folder / "model").is_dir() else folder)
-    if saved.model.spec.kind != "image_classifier":
-        raise ValueError(f"{folder} holds a {saved.model.spec.kind} model, not an image_classifier")
-    return saved
+Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 
 
-def classify(
-    saved: native.Saved, files: Sequence[Any], *, top_k: int = 3
-) -> list[list[tuple[str, float]]]:
-    """Returns the top_k (label, probability) of each image, best first.
+def _classify(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    results = model.classify(options.inputs, top_k=options.top)
+    for file, labels in zip(options.inputs, results, strict=True):
+        yield f"{file}: {_line(labels)}", {"file": file, "labels": _rows(labels)}
 
-    Args:
-      saved: from `load`.
-      files: paths, encoded bytes, or uint8 arrays [H, W, C] of any size.
-      top_k: how many labels an image gets, at most all.
-    """
-    usage = saved.usage["image"]
-    height, width, channels = saved.model.spec.image_shape
 
-    def read(file) -> np.ndarray:
-        picture = images.to_pil(file, channels)
-        box = images.central_box(picture, usage["crop_fraction"])
-        pixels = images.resize(picture, (height, width), box)
-        return images.normalise(pixels, usage["mean"], usage["std"])
+def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    texts = [sys.stdin.read() if text == "-" else text for text in options.inputs]
+    for filled in model.fill_mask(texts, top_k=options.top):
+        spans = [
+            {"start": s.start, "stop": s.stop, "text": s.text, "probability": s.probability}
+            for s in filled.spans
+        ]
+        shown = ", ".join(f"{s.text!r} {s.probability:.1%}" for s in filled.spans)
+        yield f"{filled.text}\n  {shown}", {"text": filled.text, "spans": spans}
 
-    @jax.jit
-    def probabilities(image):
-        logits, _ = saved.model.apply(saved.params, saved.state, None, {"image": image})
-        return jax.nn.softmax(logits)
 
-    results = []
-    for start in range(0, len(files), BATCH):
-        batch = np.stack([read(file) for file in files[start : start + BATCH]])
-        for row in np.asarray(probabilities(batch)):
-            best = np.argsort(-row, kind="stable")[:top_k]
-            results.append([(saved.usage["labels"][i], float(row[i])) for i in best])
-    return results
+def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    if len(options.inputs) != 2:
+        raise ValueError(f"optical flow is between two frames, got {len(options.inputs)} files")
+    out = options.out or pathlib.Path("flow.png")
+    if out.suffix not in _FLOW_FILES:
+        raise ValueError(f"--out {out}: write flow as one of {', '.join(_FLOW_FILES)}")
+    found = model.flow(*options.inputs)
+    _FLOW_FILES[out.suffix](out, found)
+    speed = np.hypot(found[..., 0], found[..., 1])
+    height, width = speed.shape
+    yield (
+        f"{out}: {height}x{width}, motion {speed.mean():.2f} pixels on average, "
+        f"{speed.max():.2f} at most",
+        {"file": str(out), "mean": float(speed.mean()), "max": float(speed.max())},
+    )
+
+
+def _autoencode(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    if len(options.inputs) != 1:
+        raise ValueError(f"give one video file, got {len(options.inputs)}")
+    out = options.out or pathlib.Path("reconstruction.mp4")
+    found = model.autoencode(options.inputs[0], top_k=options.top)
+    media.write(
+        out,
+        found.video,
+        found.audio,
+        frames_per_second=model.usage["video"]["frames_per_second"],
+        sample_rate=model.usage["audio"]["sample_rate"],
+    )
+    labels = {"file": options.inputs[0], "out": str(out), "labels": _rows(found.labels)}
+    yield f"{options.inputs[0]}: {_line(found.labels)}\n  {out}: {len(found.video)} frames", labels
+
+
+def _save_flo(path: pathlib.Path, flow: np.ndarray) -> None:
+    """Writes the Middlebury format: a magic number, width, height, (right, down) by rows."""
+    height, width = flow.shape[:2]
+    head = np.float32(202021.25).tobytes() + np.array([width, height], "<i4").tobytes()
+    path.write_bytes(head + flow.astype("<f4").tobytes())
+
+
+_FLOW_FILES = {
+    ".png": lambda path, flow: images.to_pil(flow_picture(flow), 3).save(path),
+    ".npy": np.save,
+    ".flo": _save_flo,
+}
+
+_COMMANDS = {
+    "image_classifier": _classify,
+    "masked_lm": _fill_mask,
+    "optical_flow": _flow,
+    "video_autoencoder": _autoencode,
+}
+
+
+def _line(labels: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} {p:.1%}" for label, p in labels)
+
+
+def _rows(labels: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": p} for label, p in labels]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the labels of image files."""
+    """Prints what a model makes of files."""
     parser = argparse.ArgumentParser(
         prog="python -m perceiver.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=pathlib.Path, help="folder of a run or of an exported model")
-    parser.add_argument("images", nargs="+", type=pathlib.Path, help="PNG, JPEG, ... files")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
-    parser.add_argument("--top", type=int, default=3, help="labels per image (default 3)")
+    parser.add_argument("model", help="folder, file or released name")
+    parser.add_argument("inputs", nargs="+", help="files or texts, by the model's kind")
+    parser.add_argument("--out", type=pathlib.Path, help="where flow or video is written")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each input")
+    parser.add_argument("--top", type=int, default=3, help="labels or candidates (default 3)")
+    parser.add_argument(
+        "--image-size", type=int, nargs=2, metavar=("H", "W"), help="other than in training"
+    )
+    parser.add_argument(
+        "--operands", choices=("float32", "bfloat16"), help="of matrix products: bfloat16 is faster"
+    )
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
+    compile_cache.enable()
+    compute = {} if options.operands is None else {"operands": options.operands}
+    size = None if options.image_size is None else tuple(options.image_size)
     try:
-        results = classify(load(options.run), options.images, top_k=options.top)
-    except (FileNotFoundError, ValueError) as error:
+        model = load(options.model, image_size=size, **compute)
+        for line, found in _COMMANDS[model.kind](model, options):
+            print(json.dumps(found, ensure_ascii=False) if options.json else line)
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
-    for file, labels in zip(options.images, results, strict=True):
-        if options.json:
-            best = [{"label": label, "probability": p} for label, p in labels]
-            print(json.dumps({"file": str(file), "labels": best}, ensure_ascii=False))
-        else:
-            print(f"{file}: " + ", ".join(f"{label} {p:.1%}" for label, p in labels))
 
 
 if __name__ == "__main__":

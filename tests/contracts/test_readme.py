@@ -12,6 +12,8 @@ A folder ends in a slash. The map must name
     be left out) and every sub-folder by its own line, which then stands for all that is in it;
 and nothing that does not exist.
 
+The Python. Blocks marked `python` run as they stand; those marked `py` need a network.
+
 The commands. Every `make TARGET`, `python -m MODULE` and `configs/NAME.py` within backticks or a
 code block exists, and `make quickstart` and `make test` are among them.
 """

@@ -1,104 +1,135 @@
-"""`python -m perceiver.predict`: from files to labels."""
+"""`python -m perceiver.predict`: each kind of model, from files to results."""
 
+import io
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import perceiver
-from perceiver import images, predict
-from perceiver.weights import native
+from perceiver import media, predict
 
-SPEC = {
-    "kind": "image_classifier",
-    "image_shape": (8, 12, 1),
-    "classes": 3,
-    "bands": 3,
-    "latents": 5,
-    "latent_channels": 16,
-    "layers": 1,
-    "self_heads": 2,
-    "query_channels": 16,
+COMMON = {"latents": 5, "latent_channels": 8, "layers": 1, "self_heads": 2}
+SPECS = {
+    "image": COMMON
+    | {"kind": "image_classifier", "image_shape": (8, 12, 1), "classes": 3}
+    | {"bands": 3, "query_channels": 8},
+    "text": COMMON
+    | {"kind": "masked_lm", "max_length": 99, "embedding_channels": 8, "cross_qk_channels": 8}
+    | {"query_qk_channels": 8},
+    "flow": COMMON
+    | {"kind": "optical_flow", "frame_shape": (10, 12, 3), "patch_channels": 4, "bands": 2},
+    "video": COMMON
+    | {"kind": "video_autoencoder", "video_shape": (2, 8, 16, 3), "samples": 3840, "classes": 7}
+    | {"video_bands": 2, "audio_bands": 3, "label_query_channels": 20, "decoder_channels": 8},
 }
-LABELS = ["ant", "bee", "cat"]
-USAGE = {"labels": LABELS, "image": {"mean": [0.3], "std": [0.4], "crop_fraction": 1.0}}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A run's folder with an exported model, without its checkpoints."""
-    run = tmp_path_factory.mktemp("run")
-    model = perceiver.build(SPEC)
-    params, state = jax.jit(model.init)(jax.random.key(3))
-    native.save(run / "model", model, params, state, USAGE)
-    return run
+def models(tmp_path_factory):
+    """Folders of tiny models; the image classifier is a run's, without its checkpoints."""
+    root = tmp_path_factory.mktemp("models")
+    for name, spec in SPECS.items():
+        model = perceiver.fresh(spec)
+        model.save(root / name / "model" if name == "image" else root / name)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """Leaves this process's compile cache as it is."""
+    monkeypatch.setattr(predict.compile_cache, "enable", lambda: None)
 
 
 @pytest.fixture
 def files(tmp_path, rng):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for path, shape in zip(paths, [(8, 12), (31, 17, 3), (40, 90)], strict=True):
+    for path, shape in zip(paths, [(18, 22), (18, 22, 3), (40, 90)], strict=True):
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
-    return paths
+    return [str(path) for path in paths]
 
 
-def test_probabilities_are_the_models_own(folder, files):
-    saved = predict.load(folder)
-    ((best, *_),) = predict.classify(saved, files[1:2], top_k=3)
-    picture = images.to_pil(files[1], 1)
-    pixels = images.resize(picture, (8, 12), images.central_box(picture, 1.0))
-    image = images.normalise(pixels, [0.3], [0.4])[None]
-    logits, _ = saved.model.apply(saved.params, saved.state, None, {"image": image})
-    expected = np.asarray(jax.nn.softmax(logits))[0]
-    assert best[0] == LABELS[expected.argmax()]
-    assert best[1] == pytest.approx(expected.max(), abs=1e-6)
-
-
-def test_labels_are_sorted_and_any_number_of_files_will_do(folder, files, monkeypatch):
-    monkeypatch.setattr(predict, "BATCH", 2)
-    results = predict.classify(predict.load(folder), files, top_k=9)
-    assert [len(labels) for labels in results] == [3, 3, 3]
-    for labels in results:
-        values = [p for _, p in labels]
-        assert values == sorted(values, reverse=True)
-        assert sum(values) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_command_prints_a_line_or_an_object_per_file(folder, files, capsys):
-    predict.main([str(folder), *map(str, files), "--top", "1"])
+def test_pictures_get_labels(models, files, capsys):
+    predict.main([str(models / "image"), *files, "--top", "1"])
     assert len(capsys.readouterr().out.splitlines()) == 3
-    predict.main([str(folder / "model"), str(files[0]), "--json"])
+    predict.main([str(models / "image" / "model"), files[0], "--json"])
     shown = json.loads(capsys.readouterr().out)
-    assert shown["file"] == str(files[0])
-    assert {row["label"] for row in shown["labels"]} == set(LABELS)
+    assert shown["file"] == files[0]
+    assert {row["label"] for row in shown["labels"]} == {"class 0", "class 1", "class 2"}
+    assert sum(row["probability"] for row in shown["labels"]) == pytest.approx(1)
+
+
+def test_texts_are_filled_in(models, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("from [MASK:4]"))
+    predict.main([str(models / "text"), "one [MASK]wo", "-", "--json"])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["text"].startswith("one ")
+    assert first["spans"][0]["start"] == 4
+    assert second["spans"][0]["stop"] == 9
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy", "flo"])
+def test_two_frames_get_flow(models, files, tmp_path, suffix, capsys):
+    out = tmp_path / f"flow.{suffix}"
+    predict.main([str(models / "flow"), files[0], files[1], "--out", str(out)])
+    assert "18x22" in capsys.readouterr().out
+    expected = perceiver.load(models / "flow").flow(files[0], files[1])
+    if suffix == "png":
+        with Image.open(out) as picture:
+            assert picture.size == (22, 18)
+    elif suffix == "npy":
+        np.testing.assert_allclose(np.load(out), expected, atol=1e-6)
+    else:
+        data = out.read_bytes()
+        assert data[:4] == b"PIEH"
+        assert np.frombuffer(data[4:12], "<i4").tolist() == [22, 18]
+        flow = np.frombuffer(data[12:], "<f4").reshape(18, 22, 2)
+        np.testing.assert_allclose(flow, expected, atol=1e-6)
+
+
+def test_a_video_is_rebuilt_and_labelled(models, tmp_path, rng, capsys):
+    pytest.importorskip("av", reason="needs PyAV: pip install 'perceiver[media]'")
+    video = rng.integers(0, 256, (3, 8, 16, 3), dtype=np.uint8)
+    sound = rng.uniform(-0.1, 0.1, 3 * 1920).astype(np.float32)
+    rates = {"frames_per_second": 25, "sample_rate": 48_000}
+    media.write(tmp_path / "clip.mp4", video, sound, **rates)
+    out = tmp_path / "again.mp4"
+    predict.main([str(models / "video"), str(tmp_path / "clip.mp4"), "--out", str(out), "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["labels"]) == 3
+    frames, samples = media.read(out, (8, 16), **rates)
+    assert frames.shape == video.shape
+    assert len(samples) == len(sound)
+
+
+def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
+    more = ["--image-size", "9", "13", "--operands", "bfloat16"]
+    predict.main([str(models / "image"), files[0], *more])
+    assert files[0] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{folder}", "gone.png"], "no image file gone.png"),
-        (["gone", "{file}"], "gone is no folder"),
-        (["{empty}", "{file}"], "config.json is missing"),
+        (["{models}/image", "gone.png"], "no image file gone.png"),
+        (["gone", "{file}"], "'gone' is neither a file nor a folder"),
+        (["{empty}", "{file}"], "empty"),
         (["{running}", "{file}"], "has not exported its model yet"),
-        (["{folder}", "{file}", "--top", "0"], "--top must be at least 1, got 0"),
+        (["{models}/image", "{file}", "--top", "0"], "--top must be at least 1, got 0"),
+        (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
+        (["{models}/flow", "{file}"], "between two frames, got 1 files"),
+        (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),
+        (["{models}/video", "{file}", "{file}"], "give one video file, got 2"),
+        (["{models}/text", "[MASK]", "--image-size", "3", "3"], "has no image size"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message, folder, files, tmp_path, capsys):
+def test_bad_arguments_are_named(arguments, message, models, files, tmp_path, capsys):
     (tmp_path / "running" / "checkpoints").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
-    places = {"folder": folder, "file": files[0]}
+    places = {"models": models, "file": files[0]}
     places |= {"empty": tmp_path / "empty", "running": tmp_path / "running"}
     with pytest.raises(SystemExit) as stop:
         predict.main([word.format(**places) for word in arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_model_that_classifies_no_images_is_refused(tmp_path, text_spec):
-    model = perceiver.build(text_spec)
-    params, state = jax.jit(model.init)(jax.random.key(0))
-    native.save(tmp_path, model, params, state)
-    with pytest.raises(ValueError, match="holds a masked_lm model"):
-        predict.load(tmp_path)

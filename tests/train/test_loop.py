@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_init_from_takes_the_weights_of_another_run(whole, tmp_path, capsys):
     folder, _ = whole
-    config = small_config(init_from=str(folder))
+    config = small_config(**{"init_from.source": str(folder)})
     config.optim.lr = 1e-12
     train.loop.run(config, tmp_path)
     assert f"from {folder}" in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_init_from_takes_the_weights_of_another_run(whole, tmp_path, capsys):
         ({"placement": "pmapped"}, "unknown placement 'pmapped'"),
         ({"placement": "pmap", "data.batch_size": 12}, "batch size 12 does not divide"),
         ({"train.micro_batches": 3}, "batch size 8 does not divide"),
-        ({"init_from": "/nowhere"}, "config.json is missing"),
+        ({"init_from.source": "/nowhere"}, "neither a file nor a folder"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(change, message, tmp_path):

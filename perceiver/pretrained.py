@@ -1,0 +1,186 @@
+"""A model with its weights, as an object to work with; `perceiver.load` makes one."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from perceiver import specs
+from perceiver.models import Model, build
+from perceiver.resize import resize
+from perceiver.runner import Runner
+from perceiver.use import flow, image, maps, text, video
+from perceiver.use.items import several
+from perceiver.weights import formats, native
+
+# What each kind of model can do besides `__call__`, `embed`, `attention_maps`, `save`.
+TASKS = {
+    "image_classifier": ("classify",),
+    "masked_lm": ("fill_mask",),
+    "optical_flow": ("flow",),
+    "video_autoencoder": ("autoencode",),
+}
+# From what a user gives to a dict of raw inputs: (spec, usage, *given).
+PREPARE = {
+    "image_classifier": image.prepare,
+    "masked_lm": text.prepare,
+    "optical_flow": flow.prepare,
+    "video_autoencoder": video.prepare,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A model, its weights on the device, and how it is used.
+
+    Functions are compiled for each shape of inputs that they meet. Methods take one input or a
+    list; for one they return one result.
+    """
+
+    model: Model
+    params: Any  # {module path: {name: array}}
+    state: Any  # of the network: batch norm's averages
+    usage: dict[str, Any]  # labels, preprocessing, units: see perceiver.usage
+    source: str = ""  # where the weights come from, for messages
+    batch_size: int = 16  # examples on the device at a time
+
+    @property
+    def spec(self) -> specs.Backbone:
+        return self.model.spec
+
+    @property
+    def kind(self) -> str:
+        """One of `specs.KINDS`."""
+        return self.spec.kind
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model as the flat dict that `perceiver.build` and a config's `model` take."""
+        return self.spec.to_dict()
+
+    @functools.cached_property
+    def runner(self) -> Runner:
+        return Runner(self.model, self.params, self.state, self.batch_size)
+
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Returns the outputs of raw inputs, see `model.example_inputs`; any number of examples."""
+        return self.runner.apply({name: np.asarray(x) for name, x in inputs.items()})
+
+    def fill_mask(self, texts, *, spans=None, top_k: int = 5):
+        """Fills in masked bytes: `fill_mask("where some words are[MASK:9]")`.
+
+        Args:
+          texts: a text or several, each byte to fill in marked [MASK], n of them [MASK:n].
+          spans: instead of marks, the (start, stop) bytes to hide (of each text, if several).
+          top_k: candidates for each byte.
+
+        Returns:
+          `use.text.Filled`, or a list of them.
+
+        Raises:
+          ValueError: nothing is masked, a text is too long, or this is no masked_lm.
+        """
+        self._require("fill_mask")
+        if several(texts):
+            return text.fill_mask(self.runner, texts, spans=spans, top_k=top_k)
+        spans = None if spans is None else [spans]
+        return text.fill_mask(self.runner, [texts], spans=spans, top_k=top_k)[0]
+
+    def classify(self, images, *, top_k: int = 5):
+        """Returns the best (label, probability) pairs of a picture, or a list for each of several.
+
+        Args:
+          images: files, encoded bytes, Pillow images, or uint8 [H, W, C] of any size.
+          top_k: how many labels.
+
+        Raises:
+          FileNotFoundError, ValueError: no picture, or this is no image_classifier.
+        """
+        self._require("classify")
+        found = image.classify(self.runner, images, self.usage, top_k=top_k)
+        return found if several(images) else found[0]
+
+    def flow(self, frame1, frame2, *, overlap: int | None = None) -> np.ndarray:
+        """Returns the motion from one frame to the next: float32 [H, W, 2], pixels (right, down).
+
+        Args:
+          frame1: a file, encoded bytes, a Pillow image, uint8 [H, W, C] of any size; or a batch
+            [B, H, W, C], which gives [B, H, W, 2].
+          frame2: the same, of the same size.
+          overlap: pixels that tiles of larger frames have in common, at least; None: 20, as in the
+            released evaluation, or a quarter of a smaller tile.
+
+        Raises:
+          FileNotFoundError, ValueError: no picture, sizes that differ, or this is no optical_flow.
+        """
+        self._require("flow")
+        found = flow.flow(self.runner, frame1, frame2, self.usage, overlap=overlap)
+        return found if several(frame1) else found[0]
+
+    def autoencode(self, source, audio=None, *, top_k: int = 5) -> video.Autoencoded:
+        """Encodes a video with sound and decodes it again, with the class that it seems to be.
+
+        Args:
+          source: a media file, or uint8 [T, H', W', 3] of any length and size.
+          audio: [S'] in [-1, 1] or int16, at the model's sample rate; None: the file's, or silence.
+          top_k: how many labels.
+
+        Raises:
+          FileNotFoundError, ImportError, ValueError: no such file, no PyAV, something that is no
+            video, or this is no video_autoencoder.
+        """
+        self._require("autoencode")
+        return video.autoencode(self.runner, source, audio, self.usage, top_k=top_k)
+
+    def embed(self, *inputs, pool: Callable | None = np.mean) -> np.ndarray:
+        """Returns the latents of inputs, averaged: float32 [B, D].
+
+        Args:
+          inputs: what the task's method takes (text or texts, picture or pictures, two frames,
+            video and audio), or a dict of raw inputs.
+          pool: a function of [B, N, D] and axis=1, e.g. `np.max`; None: the latents [B, N, D].
+        """
+        latents = self.runner.encode(self._prepare(*inputs)).astype(np.float32)
+        return latents if pool is None else pool(latents, axis=1)
+
+    def attention_maps(self, *inputs) -> list[dict[str, np.ndarray]]:
+        """Returns what the latents attend to, for each cross-attend.
+
+        Of each modality an array [B, H, N, *dims], dims being its own: h and w of an image, bytes
+        of a text; the weights of a latent sum to 1 over all modalities. Inputs are those of
+        `embed`. Large: N x M x 4 bytes for an example and a head.
+        """
+        prepared = self._prepare(*inputs)
+        return maps.by_modality(self.model, prepared, self.runner.attention_maps(prepared))
+
+    def resized(self, height: int, width: int) -> "Pretrained":
+        """Returns the model for images of another size, see `perceiver.resize`."""
+        spec, params = resize(self.spec, self.params, (height, width))
+        return dataclasses.replace(self, model=build(spec), params=params)
+
+    def save(self, folder: str | os.PathLike, *, to: str = "native", **options) -> None:
+        """Writes the model as `perceiver.load` reads it, or as Hugging Face's `from_pretrained`.
+
+        Args:
+          folder: to write into.
+          to: native, huggingface.
+          options: of the format, see `perceiver.weights.formats.save`.
+        """
+        saved = native.Saved(self.model, self.params, self.state, self.usage)
+        formats.save(folder, saved, to=to, **options)
+
+    def _prepare(self, *given) -> dict[str, Any]:
+        if isinstance(given[0], dict):
+            return {name: np.asarray(x) for name, x in given[0].items()}
+        return PREPARE[self.kind](self.spec, self.usage, *given)
+
+    def _require(self, task: str) -> None:
+        if task not in TASKS[self.kind]:
+            able = ", ".join((*TASKS[self.kind], "embed", "attention_maps"))
+            raise ValueError(
+                f"{self.source or 'this'} is a model of kind {self.kind}, which cannot {task}; "
+                f"it has {able}"
+            )

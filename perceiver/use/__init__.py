@@ -1,0 +1,1 @@
+"""Using trained models: what each kind takes from a user, and what it gives back."""
