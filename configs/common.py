@@ -25,8 +25,11 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.task = task
     c.seed = 0  # of parameters, data order, augmentation, masking and dropout
     c.placement = "pmap"  # single, pmap (replicated parameters), sharded (FSDP)
-    c.init_from = ""  # folder of an exported model or finished run to take the weights from
     c.model = ConfigDict(specs.parse(model).to_dict())  # fields: perceiver/specs/
+
+    c.init_from = ConfigDict()  # weights that a fresh run starts from
+    c.init_from.source = ""  # whatever perceiver.load takes: a run, a file, a released name
+    c.init_from.ignore = ()  # module paths that start afresh: ("outputs/decoder/out",) is the head
 
     c.data = ConfigDict()
     c.data.dataset = ""  # digits, stdlib_text, tfds:NAME

@@ -1,4 +1,4 @@
-"""Weights in and out of a run: the model it exports, the model it starts from.
+"""Weights out of a run: the model it exports.
 
 python -m train.export WORKDIR     writes WORKDIR/model from the last checkpoint
 """
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from perceiver.weights import mapping, native
+from perceiver.weights import native
 from train import workdir
 from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
@@ -27,39 +27,6 @@ def weights_of(experiment: Experiment, state: TrainState) -> tuple[Any, Any]:
     if jax.process_count() > 1:
         return multihost_utils.process_allgather(weights, tiled=True)
     return jax.device_get(weights)
-
-
-def with_weights(experiment: Experiment, state: TrainState, source: str) -> TrainState:
-    """Returns a fresh state with the weights of an exported model or of a finished run.
-
-    Raises:
-      FileNotFoundError: there is no exported model.
-      ValueError: its parameters are not those of this model; lists the paths.
-    """
-    folder = pathlib.Path(source)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
-    saved = native.load(folder)
-    for have, want in ((saved.params, state.params), (saved.state, state.net_state)):
-        old = {key: x.shape for key, x in mapping.flatten(have).items()}
-        new = {key: x.shape for key, x in mapping.flatten(want).items()}
-        rows = [
-            f"{key}: there {old.get(key)}, here {new.get(key)}"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
-        ]
-        if rows:
-            raise ValueError(
-                f"init_from={source!r} holds another model; make config.model equal to its spec:"
-                "\n  " + "\n  ".join(rows)
-            )
-    fresh = TrainState(
-        step=state.step,
-        params=saved.params,
-        net_state=saved.state,
-        opt_state=state.opt_state,
-        ema=None if state.ema is None else saved.params,
-    )
-    return experiment.placement.place(fresh)
 
 
 def main(arguments: list[str]) -> None:

@@ -17,6 +17,7 @@ from train import curves, export, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.evaluate import evaluate
 from train.experiment import Experiment, make
+from train.init_from import with_weights
 from train.report import Report
 from train.step import TrainState
 from train.window import NonFiniteError, Window
@@ -69,10 +70,14 @@ def _start(experiment: Experiment, checkpoints: Checkpoints):
         origin = f"resumed at step {restored.step}"
         return restored.state, run_state["batches"], run_state["window"], origin
     state = experiment.placement.init(experiment.init_state)
-    if not experiment.config.init_from:
+    section = experiment.config.init_from
+    if not section.source:
         return state, None, None, f"fresh, seed {experiment.config.seed}"
-    source = experiment.config.init_from
-    return export.with_weights(experiment, state, source), None, None, f"from {source}"
+    state = with_weights(experiment, state, section.source, section.ignore)
+    origin = f"from {section.source}"
+    if section.ignore:
+        origin += f" but {', '.join(section.ignore)}"
+    return state, None, None, origin
 
 
 def _introduce(report: Report, experiment: Experiment, state: TrainState, origin: str) -> None:
