@@ -64,11 +64,11 @@ Image(filename=folder / "curves.png")
 # command line it is `python -m perceiver.predict RUN IMAGE...`.
 
 # %%
-from perceiver import predict
+import perceiver
 
-saved = predict.load(folder)
+model = perceiver.load(folder)
 files = sorted((folder / "samples").glob("*.png"))
-for file, labels in zip(files, predict.classify(saved, files), strict=True):
+for file, labels in zip(files, model.classify(files, top_k=3), strict=True):
     print(file.name, labels)
 
 # %% [markdown]
@@ -79,15 +79,12 @@ for file, labels in zip(files, predict.classify(saved, files), strict=True):
 Image(filename=folder / "attention.png")
 
 # %% [markdown]
-# The weights themselves, for your own analysis: one array `[batch, heads, latents, inputs]` for
-# each cross-attend.
+# The weights themselves, for your own analysis: for each cross-attend an array
+# `[batch, heads, latents, height, width]`.
 
 # %%
 import numpy as np
 
-import data
-
-batch = next(iter(data.load(config.data, "validation", batch_size=4, seed=0, train=False)))
-maps = saved.model.attention_maps(saved.params, saved.state, {"image": batch["image"]})
-assert np.allclose(np.asarray(maps[0]).sum(axis=-1), 1, atol=1e-5)
-[m.shape for m in maps]
+(maps,) = model.attention_maps(files)
+assert np.allclose(maps["image"].sum(axis=(-2, -1)), 1, atol=1e-5)
+maps["image"].shape
