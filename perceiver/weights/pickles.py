@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from perceiver.weights.pickle_arrays import MEANINGS, Array
+from perceiver.weights.pickle_instructions import run
 from perceiver.weights.pickle_machine import Machine, describe
 from perceiver.weights.pickle_source import Source, Text, UnsafePickleError
 from perceiver.weights.stored import Stored
@@ -61,7 +62,7 @@ def read(path: str | os.PathLike) -> Mapping[str, Any]:
             raise UnsafePickleError(f"{path} is no pickle of weights: it looks like {looks}")
         machine = Machine(Source(file, status.st_size), MEANINGS)
         try:
-            root = machine.run()
+            root = run(machine)
             if type(root) is not dict:
                 raise ValueError(f"the file holds {describe(root)} instead of a mapping")
             return _Reader(path, status).plain(root, ())
