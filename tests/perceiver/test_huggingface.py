@@ -6,6 +6,7 @@ weights were trained by, it is corrected here, and the difference this makes is 
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from perceiver import tokenizer
-from perceiver.weights import huggingface
+from perceiver.weights import huggingface, mapping
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
@@ -100,8 +101,8 @@ class Case:
 CASES = {
     "imagenet-fourier": Case(
         "PerceiverForImageClassificationFourier",
-        {"num_labels": 7, "image_size": [9, 11]},
-        lambda draw: image_inputs(draw, 9, 11),
+        {"num_labels": 7, "image_size": [9, 17]},
+        lambda draw: image_inputs(draw, 9, 17),
     ),
     "imagenet-learned": Case(
         "PerceiverForImageClassificationLearned",
@@ -159,19 +160,25 @@ def run_ours(saved, inputs):
     return jax.jit(saved.model.apply)(saved.params, saved.state, None, inputs)[0]
 
 
+def as_theirs(outputs):
+    """Arrays on the host, under their names: what we call video, they call image."""
+    if isinstance(outputs, dict):
+        return {{"video": "image"}.get(name, name): np.asarray(x) for name, x in outputs.items()}
+    return np.asarray(outputs)
+
+
 def deviation(actual, expected) -> float:
     """The largest difference, by the largest magnitude; of several outputs, the worst."""
+    actual = as_theirs(actual)
     if isinstance(expected, dict):
-        actual = {{"video": "image"}.get(name, name): x for name, x in actual.items()}
         assert actual.keys() == expected.keys()
         return max(deviation(actual[name], expected[name]) for name in expected)
-    actual = np.asarray(actual)
     assert actual.shape == expected.shape
     return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 def random_model(case):
-    """No bias is zero, no scale one, and no running average what it is at the start."""
+    """No bias is zero, no scale one, no average as at the start; each matters in the outputs."""
     torch.manual_seed(0)
     config = transformers.PerceiverConfig(**(BACKBONE | case.config))
     model = getattr(transformers, case.cls)(config)
@@ -180,8 +187,10 @@ def random_model(case):
             x.data.fill_(1234)
         elif name.endswith("running_var"):
             x.data.uniform_(0.5, 2)
+        elif x.ndim > 1 and name.endswith("weight"):
+            x.data.normal_(std=x[0].numel() ** -0.5)
         else:
-            x.data.add_(torch.randn_like(x) * 0.1)
+            x.data.add_(torch.randn_like(x) * 0.3)
     return model
 
 
@@ -252,6 +261,27 @@ def test_files_of_torch_are_read(example, archive, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
 
 
+def test_an_array_in_a_wrong_place_would_be_seen(example):
+    """Swaps each two neighbours of one shape, and turns each stack of layers round."""
+    *_, saved, _, ours = example
+    apply = jax.jit(saved.model.apply)
+    flat = mapping.flatten(saved.params)
+    right = as_theirs(apply(saved.params, saved.state, None, ours)[0])
+    changes = [{key: x[::-1]} for key, x in flat.items() if "layers" in key]
+    shapes = {}
+    for key, x in flat.items():
+        shapes.setdefault(x.shape, []).append(key)
+    pairs = [pair for keys in shapes.values() for pair in itertools.pairwise(keys)]
+    changes += [{one: flat[other], other: flat[one]} for one, other in pairs]
+    assert len(changes) > 30
+    for change in changes:
+        if all(key.endswith("key/b") for key in change):
+            continue  # a softmax does not see what is added to every key
+        params = mapping.unflatten(flat | change)
+        outputs = apply(params, saved.state, None, ours)[0]
+        assert deviation(outputs, right) > TOLERANCE, list(change)
+
+
 def test_padding_is_ignored_by_both(tmp_path):
     """Compared at real places: at the others DeepMind's decoder attends to nothing, theirs does."""
     case = CASES["masked-lm-bytes"]
@@ -259,12 +289,14 @@ def test_padding_is_ignored_by_both(tmp_path):
     model.save_pretrained(tmp_path)
     saved = huggingface.read(tmp_path)
     theirs, ours = case.inputs(np.random.default_rng(3))
-    whole = run_ours(saved, ours)
-    ours["input_mask"][1, 7:] = theirs["attention_mask"][1, 7:] = False
+    whole = np.asarray(run_ours(saved, ours))
+    mask = np.ones((2, 13), bool)
+    mask[1, 7:] = False
+    theirs["attention_mask"], ours["input_mask"] = mask.astype(np.int64), mask
     found, expected = np.asarray(run_ours(saved, ours)), run_theirs(model, theirs)
     assert deviation(found[0], expected[0]) < TOLERANCE
     assert deviation(found[1, :7], expected[1, :7]) < TOLERANCE
-    assert deviation(np.asarray(whole)[1, :7], expected[1, :7]) > 1e-3  # the mask matters
+    assert deviation(whole[1, :7], expected[1, :7]) > 1e-3  # the mask matters
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
@@ -301,6 +333,6 @@ def test_their_image_processor_reads_what_we_save(tmp_path):
     processor = module.PerceiverImageProcessorPil.from_pretrained(tmp_path / "ours")
     picture = np.random.default_rng(0).integers(0, 256, (36, 44, 3), dtype=np.uint8)
     pixels = processor(picture, return_tensors="np").pixel_values
-    assert pixels.shape == (1, 3, 9, 11)
+    assert pixels.shape == (1, 3, 9, 17)
     assert list(processor.image_std) == [0.4, 0.5, 0.6]
     assert huggingface.read(tmp_path / "ours").usage == usage
