@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver import specs
+from perceiver import usage as defaults
 from perceiver.weights.huggingface_classes import DEFAULTS, architecture
 from perceiver.weights.huggingface_config import spec_of
 
@@ -52,7 +53,7 @@ def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def preprocessor_config(spec: specs.ImageClassifier, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `preprocessor_config.json` of their image processor."""
-    image = usage["image"]
+    image = usage.get("image") or defaults.default(spec)["image"]
     size = dict(zip(("height", "width"), spec.image_shape[:2], strict=True))
     return {
         "image_processor_type": "PerceiverImageProcessor",

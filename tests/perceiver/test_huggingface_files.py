@@ -262,6 +262,13 @@ def test_a_folder_comes_back(saved, folder):
         assert again.usage == USAGE
 
 
+def test_a_model_without_usage_is_saved_with_the_released_models(saved, tmp_path):
+    huggingface.save(tmp_path, dataclasses.replace(saved, usage={}))
+    again = huggingface.read(tmp_path).usage
+    assert again["labels"] == [f"class {i}" for i in range(7)]
+    assert again["image"]["mean"] == [0.485, 0.456, 0.406]
+
+
 def test_the_kernel_is_in_the_layout_that_was_asked_for(saved, tmp_path):
     w = saved.params["inputs/stem"]["w"]  # [7, 7, 3, 64]
     name = "perceiver.input_preprocessor.convnet.conv.weight"
