@@ -60,6 +60,24 @@ def known() -> str:
     return "\n".join(f"  {m.spec:18} {m.repository:34} {URL}{m.file}" for m in MODELS)
 
 
+def locate(source: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a source: itself if it exists, else what a released model's name fetches.
+
+    Raises:
+      FileNotFoundError: it is neither; lists the names.
+      ImportError, ConnectionError: see `fetch`.
+    """
+    path = pathlib.Path(source).expanduser()
+    if path.exists():
+        return path
+    if find(str(source)) is None:
+        raise FileNotFoundError(
+            f"{os.fspath(source)!r} is neither a file nor a folder, nor a released model's name; "
+            f"those are\n{known()}"
+        )
+    return fetch(str(source))
+
+
 def fetch(name: str) -> pathlib.Path:
     """Returns the local copy of a released model's file or repository, downloading it once.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +98,7 @@ def read(
 ) -> native.Saved:
     """Returns a source's model with its weights on the host; arguments and errors are `load`'s."""
     spec = None if spec is None else _spec(spec)
-    return formats.load(_find(source), spec=spec, conv_kernel=conv_kernel)
+    return formats.load(hub.locate(source), spec=spec, conv_kernel=conv_kernel)
 
 
 def _spec(spec: str | Mapping[str, Any] | specs.Backbone) -> Mapping[str, Any] | specs.Backbone:
@@ -108,18 +107,6 @@ def _spec(spec: str | Mapping[str, Any] | specs.Backbone) -> Mapping[str, Any] |
     if spec not in released.MODELS:
         raise ValueError(f"spec={spec!r} is unknown; released are {', '.join(released.MODELS)}")
     return released.MODELS[spec]
-
-
-def _find(source: str | os.PathLike) -> pathlib.Path:
-    path = pathlib.Path(source).expanduser()
-    if path.exists():
-        return path
-    if hub.find(str(source)) is None:
-        raise FileNotFoundError(
-            f"{os.fspath(source)!r} is neither a file nor a folder, nor a released model's name; "
-            f"those are\n{hub.known()}"
-        )
-    return hub.fetch(str(source))
 
 
 def _to_device(tree: dict[str, dict[str, Any]]) -> dict[str, dict[str, jax.Array]]:

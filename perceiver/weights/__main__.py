@@ -9,14 +9,16 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from perceiver import hub
 from perceiver.released import MODELS
 from perceiver.weights import formats, inspection
 from perceiver.weights.verify import Outcome, verify
 
 _USAGE_ERROR = 64  # argparse's own 2 means something else here
 _EPILOG = """\
-SRC is a run's folder, an exported model, one of DeepMind's pickles (read without running them), or
-a folder of Hugging Face's (config.json with model.safetensors or pytorch_model.bin).
+SRC is a run's folder, an exported model, one of DeepMind's pickles (read without running them),
+a folder of Hugging Face's (config.json with model.safetensors or pytorch_model.bin), or a released
+model's name, which is fetched once.
 
 exit status:
   0   done; verify: the model answers as was recorded
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "compare a model's answers with recorded ones"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        command.add_argument("source", metavar="SRC", help="file or folder of weights")
+        command.add_argument("source", metavar="SRC", help="file, folder or released name")
         if name == "convert":
             command.add_argument("target", metavar="DST", help="new folder")
             command.add_argument("--to", required=True, choices=("native", "huggingface"))
@@ -132,8 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     args = _parser().parse_args(argv)
     try:
+        args.source = hub.locate(args.source)
         return _COMMANDS[args.command](args)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

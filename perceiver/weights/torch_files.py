@@ -1,6 +1,5 @@
 """PyTorch's own files of state dicts (`.bin`), where PyTorch is installed."""
 
-import importlib
 import os
 import pathlib
 import pickle
@@ -28,7 +27,7 @@ def read(path: str | os.PathLike) -> Arrays:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
-        torch = importlib.import_module("torch")
+        import torch
     except ImportError as error:
         raise ValueError(
             f"{path} is PyTorch's own format, and PyTorch is not installed: `pip install torch`, "

@@ -253,5 +253,5 @@ def test_the_command_runs(tmp_path):
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "x does not exist" in done.stderr
+    assert "is neither a file nor a folder" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,99 @@
+"""The library alone, without any extra, loads, predicts and converts."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import perceiver
+from perceiver import media
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+PICKLED = ROOT / "tests" / "golden" / "tiny_language_perceiver_io_bytes.pickle"
+
+# What only training, tests and extras need, by import name.
+ABSENT = (
+    "array_record",
+    "av",
+    "grain",
+    "huggingface_hub",
+    "hypothesis",
+    "matplotlib",
+    "ml_collections",
+    "optax",
+    "orbax",
+    "sklearn",
+    "tensorboardX",
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+    "transformers",
+)
+PROGRAM = """
+import json, pathlib, sys
+for name in {absent!r}:
+    sys.modules[name] = None  # importing it fails
+import perceiver
+from perceiver import media
+from perceiver import predict
+from perceiver.weights import __main__ as weights
+
+pickled, folder = {pickled!r}, pathlib.Path({folder!r})
+(folder / "spec.json").write_text(json.dumps({spec!r}))
+arguments = ["convert", pickled, str(folder / "native"), "--to", "native"]
+assert weights.main([*arguments, "--spec", str(folder / "spec.json")]) == 0
+model = perceiver.load(folder / "native")
+assert model.fill_mask("a[MASK:2]c").text[0] == "a"
+predict.main([str(folder / "native"), "[MASK]bc", "--json"])
+assert weights.main(["inspect", str(folder / "native")]) == 0
+"""
+SPEC = {
+    "kind": "masked_lm",
+    "max_length": 32,
+    "embedding_channels": 24,
+    "latents": 12,
+    "latent_channels": 40,
+    "layers": 2,
+    "cross_heads": 4,
+    "cross_qk_channels": 16,
+    "cross_v_channels": 40,
+    "self_heads": 4,
+    "self_qk_channels": 16,
+    "query_heads": 4,
+    "query_qk_channels": 16,
+}
+
+
+def test_the_library_needs_no_extra(tmp_path):
+    program = PROGRAM.format(absent=ABSENT, pickled=str(PICKLED), folder=str(tmp_path), spec=SPEC)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        env=os.environ | {"PERCEIVER_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert '"spans"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "extra"),
+    [
+        (lambda: perceiver.load("deepmind/optical-flow-perceiver"), r"perceiver\[hub\]"),
+        (lambda: media.read(__file__, (8, 8), **_RATES), r"perceiver\[media\]"),
+    ],
+)
+def test_what_needs_an_extra_names_it(call, extra, monkeypatch):
+    for name in ("av", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=extra):
+        call()
+
+
+_RATES = {"frames_per_second": 25, "sample_rate": 48_000}
