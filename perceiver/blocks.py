@@ -7,7 +7,7 @@ import jax
 
 from perceiver import attention
 from perceiver.compute import Compute
-from perceiver.layers import FAN_IN, Linear
+from perceiver.layers import ACTIVATIONS, FAN_IN, Linear
 from perceiver.residual import Residual
 
 
@@ -61,9 +61,10 @@ class MultiHeadAttention(hk.Module):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MLP(hk.Module):
-    """Linear, GELU (tanh form, as the released weights need), linear."""
+    """Linear, activation, linear."""
 
     widening: int
+    activation: str = "gelu_tanh"  # one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -71,7 +72,8 @@ class MLP(hk.Module):
         channels = x.shape[-1]
         kind = {"w_init": FAN_IN, "operands": self.compute.operands}
         y = Linear(channels=channels * self.widening, name="hidden", **kind)(x)
-        return Linear(channels=channels, name="out", **kind)(jax.nn.gelu(y, approximate=True))
+        y = ACTIVATIONS[self.activation](y)
+        return Linear(channels=channels, name="out", **kind)(y)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -82,6 +84,7 @@ class SelfAttend(hk.Module):
     qk_channels: int
     v_channels: int
     widening: int = 1
+    activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     compute: Compute = Compute()
@@ -105,6 +108,7 @@ class SelfAttend(hk.Module):
         x = Residual(**join, name="attend")(x, attend, is_training=is_training)
 
         def feed_forward(y):
-            return MLP(widening=self.widening, compute=self.compute, name="mlp")(y)
+            mlp = {"widening": self.widening, "activation": self.activation}
+            return MLP(**mlp, compute=self.compute, name="mlp")(y)
 
         return Residual(**join, name="feed_forward")(x, feed_forward, is_training=is_training)

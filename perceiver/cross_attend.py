@@ -25,6 +25,7 @@ class CrossAttend(hk.Module):
     qk_channels: int | None = None  # None: as wide as the inputs (Perceiver, appendix C)
     v_channels: int | None = None  # None: as wide as the inputs
     widening: int = 1
+    activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     query_residual: bool = True
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -42,7 +43,8 @@ class CrossAttend(hk.Module):
             )
 
         def feed_forward(y):
-            return MLP(widening=self.widening, compute=self.compute, name="mlp")(y)
+            mlp = {"widening": self.widening, "activation": self.activation}
+            return MLP(**mlp, compute=self.compute, name="mlp")(y)
 
         join = Residual(skip=self.query_residual, dropout_rate=self.dropout_rate, name="attend")
         x = join(x, attend, is_training=is_training)

@@ -33,6 +33,7 @@ class Decoder(hk.Module):
     out_channels: int | None = None  # None: no final projection
     out_init: hk.initializers.Initializer | None = None  # of that projection, see Linear
     widening: int = 1
+    activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -79,6 +80,7 @@ class Decoder(hk.Module):
                 choice.path,
                 heads=self.heads,
                 residual=self.query_residual,
+                activation=self.activation,
                 query_mask=None if query_mask is None else query_mask[:, start:stop],
                 compute=self.compute,
             )
@@ -110,6 +112,7 @@ class Decoder(hk.Module):
             qk_channels=self.qk_channels,
             v_channels=self.v_channels,
             widening=self.widening,
+            activation=self.activation,
             query_residual=self.query_residual,
             compute=dataclasses.replace(self.compute, path="plain"),
             name="cross_attend",

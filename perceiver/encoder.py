@@ -23,6 +23,7 @@ class Encoder(hk.Module):
     qk_channels: int | None = None  # None: as wide as the byte array
     v_channels: int | None = None
     widening: int = 1
+    activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     compute: Compute = Compute()
@@ -49,6 +50,7 @@ class Encoder(hk.Module):
             qk_channels=self.qk_channels,
             v_channels=self.v_channels,
             widening=self.widening,
+            activation=self.activation,
             dropout_rate=self.dropout_rate,
             attention_dropout_rate=self.attention_dropout_rate,
             compute=self.compute,

@@ -6,6 +6,7 @@ in float32.
 """
 
 import dataclasses
+import functools
 import string
 
 import haiku as hk
@@ -20,6 +21,13 @@ from perceiver.products import operand_dtype, product
 FAN_IN = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
 EPSILON = 1e-5  # of every layer norm, added to the variance
+
+# Between the two layers of an MLP. The released weights were trained with the tanh form; PyTorch's
+# usual one is exact (erf). Taking the one for the other moves a released model's outputs by 1e-4.
+ACTIVATIONS = {
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
+}
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -13,7 +13,16 @@ from perceiver.pretrained import Pretrained
 from perceiver.weights import formats, native
 
 # Fields of a spec that change how a model computes, not what its parameters are.
-COMPUTE = ("kernel", "operands", "cross_path", "decode_path", "chunk", "remat", "dtype")
+COMPUTE = (
+    "activation",
+    "kernel",
+    "operands",
+    "cross_path",
+    "decode_path",
+    "chunk",
+    "remat",
+    "dtype",
+)
 
 
 def load(
@@ -39,7 +48,8 @@ def load(
         model, see `perceiver.weights.huggingface`. None: as the file says, else "hub".
       batch_size: examples on the device at a time.
       compute: fields of the spec that change how it computes: kernel, operands="bfloat16",
-        cross_path, decode_path, chunk, remat, dtype.
+        cross_path, decode_path, chunk, remat, dtype; activation="gelu_erf" for a model that was
+        trained in PyTorch (the released weights want the default, wherever they are read from).
 
     Raises:
       FileNotFoundError: there is no such file or released model.

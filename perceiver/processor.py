@@ -52,6 +52,7 @@ class Processor(hk.Module):
     qk_channels: int | None = None  # None: as wide as the latents
     v_channels: int | None = None
     widening: int = 1
+    activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     compute: Compute = Compute()
@@ -90,6 +91,7 @@ class Processor(hk.Module):
             qk_channels=self.qk_channels or x.shape[-1],
             v_channels=self.v_channels or x.shape[-1],
             widening=self.widening,
+            activation=self.activation,
             dropout_rate=self.dropout_rate,
             attention_dropout_rate=self.attention_dropout_rate,
             compute=self.compute,

@@ -27,6 +27,7 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
             channels=spec.query_channels,
             heads=spec.query_heads,
             query_residual=spec.query_residual,
+            activation=spec.activation,
             compute=spec.decode_compute,
             name="outputs",
         )

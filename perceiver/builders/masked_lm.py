@@ -30,6 +30,7 @@ def _parts(spec: specs.MaskedLM) -> Parts:
         heads=spec.query_heads,
         qk_channels=spec.query_qk_channels,
         query_residual=spec.query_residual,
+        activation=spec.activation,
         compute=spec.decode_compute,
         name="outputs",
     )

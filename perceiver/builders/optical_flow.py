@@ -23,6 +23,7 @@ def _parts(spec: specs.OpticalFlow) -> Parts:
         v_channels=spec.query_v_channels or None,
         query_residual=spec.query_residual,
         scale=spec.output_scale,
+        activation=spec.activation,
         compute=spec.decode_compute,
         name="outputs",
     )

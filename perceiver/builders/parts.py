@@ -41,6 +41,7 @@ def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
     common = {
         "dropout_rate": spec.dropout_rate,
         "attention_dropout_rate": spec.attention_dropout_rate,
+        "activation": spec.activation,
         "compute": spec.compute,
     }
 

@@ -37,6 +37,7 @@ def _parts(spec: specs.VideoAutoencoder) -> Parts:
         heads=spec.query_heads,
         query_residual=spec.query_residual,
         decoder_channels=spec.decoder_channels,
+        activation=spec.activation,
         compute=spec.decode_compute,
         name="outputs",
         **same,

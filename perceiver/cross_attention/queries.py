@@ -18,7 +18,7 @@ from perceiver.cross_attention import chunks, query_scores, softmax
 from perceiver.cross_attention.absorb import Weights
 from perceiver.cross_attention.query_layout import Chunk, Common, form, is_grid, take_apart
 from perceiver.cross_attention.statistics import inverse_std
-from perceiver.layers import dot, layer_norm
+from perceiver.layers import ACTIVATIONS, dot, layer_norm
 from perceiver.products import in_order, operand_dtype, product
 
 Affine = tuple[jax.Array, jax.Array]  # w and b of a linear layer, scale and offset of a norm
@@ -54,6 +54,7 @@ def decode(
     *,
     heads: int,
     residual: bool,
+    activation: str,
     query_mask: jax.Array | None = None,
     compute: Compute = Compute(),
 ) -> jax.Array:
@@ -66,6 +67,7 @@ def decode(
       path: "streaming", "shared" or "separable", as planned.
       heads: H.
       residual: whether attention is added to the query or takes its place.
+      activation: of the MLP, one of layers.ACTIVATIONS.
       query_mask: [B, O] bool or None; queries with False read nothing.
       compute: its `chunk` and `operands` matter.
 
@@ -78,6 +80,7 @@ def decode(
         path=path,
         absorbs_values=_absorbs_values(latents.shape[1], *weights.out[0].shape, heads),
         residual=residual,
+        activation=activation,
         operands=operand_dtype(segment.content, compute.operands).name,
     )
     k, v = _keys_and_values(latents, weights.latents, step.operands)
@@ -128,6 +131,7 @@ class _Step:
     path: str
     absorbs_values: bool
     residual: bool
+    activation: str
     operands: str
 
     def __call__(self, shared: _Shared, chunk: Chunk) -> jax.Array:  # -> [B, W, K], [B, R, X, K]
@@ -142,7 +146,7 @@ class _Step:
         y = (y + jnp.broadcast_to(weights.out[1], y.shape)).astype(dtype)
         x = x + y if self.residual else y
         y = self._linear(layer_norm(x, *weights.mlp_norm), weights.hidden)
-        x = x + self._linear(jax.nn.gelu(y, approximate=True), weights.mlp_out)
+        x = x + self._linear(ACTIVATIONS[self.activation](y), weights.mlp_out)
         if weights.final is not None:
             x = self._linear(x, weights.final)
         return x.reshape(*chunk.content.shape[:-1], x.shape[-1])

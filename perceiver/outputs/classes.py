@@ -55,6 +55,7 @@ class QueryClassifier(hk.Module):
     channels: int  # E, of the query
     heads: int
     query_residual: bool
+    activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -86,6 +87,7 @@ class QueryClassifier(hk.Module):
             heads=self.heads,
             query_residual=self.query_residual,
             out_channels=self.classes,
+            activation=self.activation,
             compute=self.compute,
             name="decoder",
         )

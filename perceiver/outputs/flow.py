@@ -24,6 +24,7 @@ class FlowHead(hk.Module):
     v_channels: int | None
     query_residual: bool
     scale: float  # of the output
+    activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -61,6 +62,7 @@ class FlowHead(hk.Module):
             query_residual=self.query_residual,
             out_channels=2,
             out_init=jnp.zeros,
+            activation=self.activation,
             compute=self.compute,
             name="decoder",
         )

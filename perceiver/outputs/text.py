@@ -24,6 +24,7 @@ class TiedText(hk.Module):
     heads: int
     qk_channels: int
     query_residual: bool = False
+    activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -69,6 +70,7 @@ class TiedText(hk.Module):
             qk_channels=self.qk_channels,
             v_channels=channels,
             query_residual=self.query_residual,
+            activation=self.activation,
             compute=self.compute,
             name="decoder",
         )

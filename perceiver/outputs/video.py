@@ -43,6 +43,7 @@ class VideoHead(hk.Module):
     heads: int
     query_residual: bool
     decoder_channels: int
+    activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
 
@@ -148,6 +149,7 @@ class VideoHead(hk.Module):
             heads=self.heads,
             query_residual=self.query_residual,
             out_channels=self.decoder_channels,
+            activation=self.activation,
             compute=self.compute,
             name="decoder",
         )

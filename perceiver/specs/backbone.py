@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from perceiver import attention
 from perceiver.compute import OPERANDS, PATHS, Compute
+from perceiver.layers import ACTIVATIONS
 from perceiver.model import Sharing
 from perceiver.processor import REMAT
 
@@ -31,6 +32,7 @@ class Backbone:
     self_qk_channels: int = 0  # 0: as wide as the latents
     self_v_channels: int = 0  # 0: as wide as the latents
     self_widening: int = 1
+    activation: str = "gelu_tanh"  # of all MLPs; gelu_erf: models that PyTorch trained
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
@@ -51,6 +53,7 @@ class Backbone:
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("dropout_rate", "attention_dropout_rate"):
             self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
+        self._choice("activation", tuple(ACTIVATIONS))
         self._choice("kernel", ("auto", *attention.KERNELS))
         self._choice("operands", OPERANDS)
         self._choice("cross_path", PATHS)

@@ -2,7 +2,8 @@
 
 A `PerceiverConfig` says little: much of a model's size is fixed in the constructor of its class.
 Nor does it decide the arithmetic here. The hub's weights were trained by DeepMind's code, so
-whatever a config says, our models compute that code's conventions: the tanh approximation of GELU,
+whatever a config says, our models compute that code's conventions: the tanh approximation of GELU
+(but `save` marks a model of ours that has the exact one; load others with activation="gelu_erf"),
 no query residual in the decoder of learned positions (their class adds one), and a convolutional
 stem whose convolution and pool pad to the "same" size (theirs pads and pools otherwise).
 """
@@ -23,6 +24,7 @@ from perceiver.weights.huggingface_classes import (
 
 logger = logging.getLogger(__name__)
 
+ACTIVATION = "perceiver_activation"  # field of config.json: one of layers.ACTIVATIONS
 TANH_GELU = ("gelu_pytorch_tanh", "gelu_new")
 
 
@@ -42,18 +44,21 @@ def spec_of(
     name = class_of(config, shapes)
     c = DEFAULTS | {key: x for key, x in config.items() if key in DEFAULTS}
     _check_types(c)
-    if c["hidden_act"] == "gelu":
+    activation = config.get(ACTIVATION, "gelu_tanh")
+    if c["hidden_act"] == "gelu" and activation == "gelu_tanh":
         logger.info(
-            'config.json says "gelu" (erf); computed is DeepMind\'s, its tanh approximation'
+            'config.json says "gelu" (erf); computed is DeepMind\'s, its tanh approximation; give '
+            'activation="gelu_erf" for a model that was trained in PyTorch'
         )
-    elif c["hidden_act"] not in TANH_GELU:
+    elif c["hidden_act"] not in ("gelu", *TANH_GELU):
         choices = ", ".join(("gelu", *TANH_GELU))
         raise ValueError(f"hidden_act={c['hidden_act']!r} is not supported; known are {choices}")
     if not c["use_query_residual"]:
         raise ValueError("use_query_residual=false is not supported: our encoders always add it")
     if "max_resolution" in IMAGE_CLASSES.get(name, {}):
         c["image_size"] = _image_size(config, processor or {})
-    return _backbone(c) | _OWN[name](c, name, _labels(config, shapes))
+    own = {"activation": activation}
+    return _backbone(c) | own | _OWN[name](c, name, _labels(config, shapes))
 
 
 def sides(size: Any) -> list[int] | None:

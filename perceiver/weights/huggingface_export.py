@@ -7,13 +7,16 @@ from typing import Any
 from perceiver import specs
 from perceiver import usage as defaults
 from perceiver.weights.huggingface_classes import DEFAULTS, architecture
-from perceiver.weights.huggingface_config import spec_of
+from perceiver.weights.huggingface_config import ACTIVATION, spec_of
 
 # Choices of how a model is trained or computed: they change no released number.
 _FREE = (
     *("dropout_rate", "attention_dropout_rate", "kernel", "operands", "cross_path", "decode_path"),
     *("chunk", "remat", "dtype", "embedding_scale", "position_scale", "label_mask_rate"),
 )
+
+
+_HIDDEN_ACT = {"gelu_tanh": "gelu_pytorch_tanh", "gelu_erf": "gelu"}
 
 
 def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +36,8 @@ def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
         "num_cross_attention_heads": spec.cross_heads,
         "self_attention_widening_factor": spec.self_widening,
         "cross_attention_widening_factor": spec.cross_widening,
-        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_act": _HIDDEN_ACT[spec.activation],
+        ACTIVATION: spec.activation,
         "attention_probs_dropout_prob": spec.attention_dropout_rate,
         **widths,
         **_OWN[spec.kind](spec),

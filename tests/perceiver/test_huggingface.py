@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+import perceiver
 from perceiver import tokenizer
 from perceiver.weights import huggingface, mapping
 
@@ -224,6 +225,27 @@ def test_a_model_of_ours_gives_the_same_outputs_there(example, tmp_path):
     assert not any(report.values()), report
     case.correct(model)
     assert deviation(run_ours(saved, ours), run_theirs(model, theirs)) < TOLERANCE
+
+
+def test_a_model_that_pytorch_trained_has_the_exact_gelu(example, tmp_path):
+    case, model, _, _, theirs, ours = example
+    exact = getattr(transformers, case.cls)(
+        transformers.PerceiverConfig(**(BACKBONE | case.config | {"hidden_act": "gelu"}))
+    )
+    exact.load_state_dict(model.state_dict())
+    exact.save_pretrained(tmp_path / "theirs")
+    case.correct(exact)
+    expected = run_theirs(exact, theirs)
+    default = perceiver.load(tmp_path / "theirs", conv_kernel="torch")
+    assert deviation(run_ours(default, ours), expected) > TOLERANCE  # the released models' form
+    loaded = perceiver.load(tmp_path / "theirs", conv_kernel="torch", activation="gelu_erf")
+    assert deviation(run_ours(loaded, ours), expected) < TOLERANCE
+    loaded.save(tmp_path / "ours", to="huggingface")  # which marks it
+    again = perceiver.load(tmp_path / "ours")
+    assert again.spec == loaded.spec
+    there = getattr(transformers, case.cls).from_pretrained(tmp_path / "ours")
+    case.correct(there)
+    assert deviation(run_ours(again, ours), run_theirs(there, theirs)) < TOLERANCE
 
 
 def test_weights_come_back_bit_for_bit(example, tmp_path):

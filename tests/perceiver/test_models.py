@@ -319,3 +319,19 @@ def test_the_text_embedding_is_tied(text_model, draw_params, rng):
     y, z = (apply(p, {}, None, inputs)[0] - p["outputs"]["b"][None, None] for p in (params, scaled))
     np.testing.assert_allclose(z[..., 261], 2 * y[..., 261], atol=TOLERANCE)
     np.testing.assert_allclose(z[..., :261], y[..., :261], atol=TOLERANCE)
+
+
+def test_the_exact_gelu_is_computed_along_each_path(text_spec, draw_params):
+    tokens = np.arange(34, dtype=np.int32).reshape(2, 17) + 6
+    inputs = {"tokens": tokens, "input_mask": np.ones((2, 17), bool)}
+    params = draw_params(perceiver.build(text_spec).init)
+
+    def outputs(**changes):
+        model = perceiver.build(text_spec | changes)
+        return np.asarray(model.apply(params, {}, None, inputs)[0])
+
+    exact = outputs(activation="gelu_erf")
+    tanh = outputs()
+    assert 1e-6 < np.abs(exact - tanh).max() / np.abs(exact).max() < 1e-2
+    streamed = outputs(activation="gelu_erf", decode_path="streaming", cross_path="streaming")
+    np.testing.assert_allclose(streamed, exact, atol=1e-5 * np.abs(exact).max())
