@@ -13,8 +13,8 @@ from perceiver import specs
 from perceiver.models import build
 from perceiver.released import MODELS
 from perceiver.weights import deepmind, formats
-from perceiver.weights.huggingface_config import spec_of
-from perceiver.weights.huggingface_export import meaning
+from perceiver.weights.huggingface.config import spec_of
+from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.stored import Arrays
 
 

@@ -11,7 +11,7 @@ from perceiver import specs
 from perceiver.layers import ACTIVATIONS
 from perceiver.models import build
 from perceiver.released import MODELS
-from perceiver.weights.huggingface_export import meaning
+from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved
 from perceiver.weights.recorded import RECORDS, Record

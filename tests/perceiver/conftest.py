@@ -5,6 +5,10 @@ import jax
 import numpy as np
 import pytest
 
+import perceiver
+from perceiver import usage
+from perceiver.weights import native
+
 # Sizes are distinct primes where heads allow it, so that swapped axes cannot pass unseen.
 IMAGE_SPEC = {
     "kind": "image_classifier",
@@ -59,6 +63,12 @@ VIDEO_SPEC = {
     "layers": 2,
     "self_heads": 2,
 }
+# As small as Hugging Face's class allows.
+SMALL_TEXT_SPEC = TEXT_SPEC | {
+    "embedding_channels": 16,
+    "query_heads": 8,
+    "query_qk_channels": 256,
+}
 
 
 @pytest.fixture
@@ -79,6 +89,28 @@ def flow_spec() -> dict:
 @pytest.fixture
 def video_spec() -> dict:
     return dict(VIDEO_SPEC)
+
+
+@pytest.fixture(scope="session")
+def small_text_spec() -> dict:
+    """A text model that Hugging Face's class can be."""
+    return dict(SMALL_TEXT_SPEC)
+
+
+@pytest.fixture(scope="session")
+def draw_saved():
+    """Makes a model of drawn weights with what it is used with: draw_saved(spec)."""
+
+    def draw_saved(spec):
+        model = perceiver.build(spec)
+        draw = np.random.default_rng(3)
+        params, state = jax.tree.map(
+            lambda x: np.asarray(draw.standard_normal(x.shape) / 3, x.dtype),
+            jax.eval_shape(model.init, jax.random.key(0)),
+        )
+        return native.Saved(model, params, state, usage.default(model.spec))
+
+    return draw_saved
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 import perceiver
 from perceiver import released
 from perceiver.weights import batch_norm, huggingface, tensors
-from perceiver.weights.huggingface_classes import CLASSES, DEFAULTS, class_of
-from perceiver.weights.huggingface_config import spec_of
-from perceiver.weights.huggingface_export import config_of
+from perceiver.weights.huggingface.classes import CLASSES, DEFAULTS, class_of
+from perceiver.weights.huggingface.config import spec_of
+from perceiver.weights.huggingface.export import config_of
 from perceiver.weights.native import Saved
 
 CONV = {

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from haiku._src.data_structures import to_immutable_dict
 
-from perceiver.weights import pickle_instructions, pickles
+from perceiver.weights import pickles
+from perceiver.weights.pickles import instructions
 from perceiver.weights.stored import Stored
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -162,7 +163,7 @@ def test_names_of_older_numpy_are_the_same_arrays(tmp_path):
 
 
 def test_every_instruction_of_pickle_is_either_known_or_refused():
-    known, refused = set(pickle_instructions._INSTRUCTIONS), set(pickle_instructions._REFUSED)
+    known, refused = set(instructions._INSTRUCTIONS), set(instructions._REFUSED)
     assert known | refused | {"STOP"} == {op.name for op in pickletools.opcodes}
     assert not known & refused
 

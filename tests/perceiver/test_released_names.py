@@ -11,7 +11,8 @@ import pytest
 
 import perceiver
 from perceiver.released import MODELS
-from perceiver.weights import batch_norm, deepmind, huggingface_names
+from perceiver.weights import batch_norm, deepmind
+from perceiver.weights.huggingface import names as huggingface_names
 from perceiver.weights.mapping import expand, misfits
 from perceiver.weights.stored import Stored
 

@@ -3,50 +3,22 @@
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 import pytest
 
 import perceiver
-from perceiver import released, specs, tokenizer, usage
+from perceiver import released, specs, tokenizer
 from perceiver.weights import (
     __main__ as commands,
 )
 from perceiver.weights import formats, native, recorded, tensors, verify
-from perceiver.weights.huggingface_export import meaning
+from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.mapping import flatten, unflatten
-
-# As small as Hugging Face's classes allow.
-SPEC = {
-    "kind": "masked_lm",
-    "max_length": 17,
-    "embedding_channels": 16,
-    "latents": 5,
-    "latent_channels": 8,
-    "layers": 2,
-    "cross_heads": 2,
-    "cross_qk_channels": 4,
-    "cross_v_channels": 8,
-    "self_heads": 2,
-    "self_qk_channels": 4,
-    "query_heads": 8,
-    "query_qk_channels": 256,
-}
-
-
-def make(spec):
-    model = perceiver.build(spec)
-    draw = np.random.default_rng(3)
-    params, state = jax.tree.map(
-        lambda x: np.asarray(draw.standard_normal(x.shape) / 3, x.dtype),
-        jax.eval_shape(model.init, jax.random.key(0)),
-    )
-    return native.Saved(model, params, state, usage.default(model.spec))
 
 
 @pytest.fixture(scope="module")
-def saved():
-    return make(SPEC)
+def saved(small_text_spec, draw_saved):
+    return draw_saved(small_text_spec)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +36,7 @@ def run(*argv):
 @pytest.fixture
 def record(saved, monkeypatch):
     """What the tiny model answers, as if it were a released one."""
-    monkeypatch.setitem(released.MODELS, "tiny", SPEC)
+    monkeypatch.setitem(released.MODELS, "tiny", saved.model.spec.to_dict())
     ids = np.arange(17)[None].astype(np.int32) + 7
     inputs = {"tokens": ids, "input_mask": ids < 20}
     logits, _ = saved.model.apply(saved.params, saved.state, None, inputs)
@@ -100,7 +72,7 @@ def test_the_digits_decide(saved, record, offset, outcome):
 
 
 def test_answers_of_the_exact_gelu_are_known_too(saved, record):
-    exact = perceiver.build(SPEC | {"activation": "gelu_erf"})
+    exact = perceiver.build(saved.model.spec.to_dict() | {"activation": "gelu_erf"})
     logits, _ = exact.apply(saved.params, saved.state, None, record.inputs())
     theirs = dataclasses.replace(record, logits=tuple(map(tuple, np.asarray(logits[0][:3, :3]))))
     difference = np.abs(np.asarray(theirs.logits) - np.asarray(record.logits)).max()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import released, usage
+from perceiver import released
 from perceiver.weights import (
     __main__ as commands,
 )
@@ -20,22 +20,6 @@ from perceiver.weights import deepmind, formats, native
 from perceiver.weights.mapping import flatten, translate_back, unflatten
 from perceiver.weights.stored import Stored
 
-# As small as Hugging Face's classes allow.
-SPEC = {
-    "kind": "masked_lm",
-    "max_length": 17,
-    "embedding_channels": 16,
-    "latents": 5,
-    "latent_channels": 8,
-    "layers": 2,
-    "cross_heads": 2,
-    "cross_qk_channels": 4,
-    "cross_v_channels": 8,
-    "self_heads": 2,
-    "self_qk_channels": 4,
-    "query_heads": 8,
-    "query_qk_channels": 256,
-}
 CONV = {
     "kind": "image_classifier",
     "image_shape": (20, 24, 3),
@@ -52,19 +36,9 @@ CONV = {
 }
 
 
-def make(spec):
-    model = perceiver.build(spec)
-    draw = np.random.default_rng(3)
-    params, state = jax.tree.map(
-        lambda x: np.asarray(draw.standard_normal(x.shape) / 3, x.dtype),
-        jax.eval_shape(model.init, jax.random.key(0)),
-    )
-    return native.Saved(model, params, state, usage.default(model.spec))
-
-
 @pytest.fixture(scope="module")
-def saved():
-    return make(SPEC)
+def saved(small_text_spec, draw_saved):
+    return draw_saved(small_text_spec)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +79,10 @@ def test_there_and_back_is_the_same_bit_for_bit(saved, source, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_pickle_with_a_spec_of_its_own(saved, tmp_path, wrapped):
+def test_a_pickle_with_a_spec_of_its_own(saved, small_text_spec, tmp_path, wrapped):
     path = write_pickle(tmp_path / "x.pickle", saved)
     spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps({"model": SPEC} if wrapped else SPEC))
+    spec.write_text(json.dumps({"model": small_text_spec} if wrapped else small_text_spec))
     assert run("convert", path, tmp_path / "out", "--to", "native", "--spec", spec) == 0
     assert_same(formats.load(tmp_path / "out"), saved)
 
@@ -120,8 +94,8 @@ def test_a_pickle_of_unknown_size_asks_for_a_spec(saved, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_layout_of_the_kernel_is_the_targets_or_the_sources(tmp_path):
-    saved = make(CONV)
+def test_the_layout_of_the_kernel_is_the_targets_or_the_sources(tmp_path, draw_saved):
+    saved = draw_saved(CONV)
     formats.save(tmp_path / "native", saved)
     for kernel in ("hub", "torch"):
         option = "--conv-kernel", kernel

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from perceiver.weights.pickle_machine import Global, Machine, describe
-from perceiver.weights.pickle_source import Run, Text
+from perceiver.weights.pickles.machine import Global, Machine, describe
+from perceiver.weights.pickles.source import Run, Text
 
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _MAX_AXES = 32

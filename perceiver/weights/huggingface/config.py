@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json` -> our spec; `huggingface_export` is the way back.
+"""Hugging Face's `config.json` -> our spec; `huggingface.export` is the way back.
 
 A `PerceiverConfig` says little: much of a model's size is fixed in the constructor of its class.
 Nor does it decide the arithmetic here. The hub's weights were trained by DeepMind's code, so
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver.weights.huggingface_classes import (
+from perceiver.weights.huggingface.classes import (
     DEFAULTS,
     FLOW,
     IMAGE_CLASSES,

@@ -4,8 +4,8 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from perceiver.weights.pickle_machine import Machine
-from perceiver.weights.pickle_source import Source
+from perceiver.weights.pickles.machine import Machine
+from perceiver.weights.pickles.source import Source
 
 # A released model of 457 arrays takes 16,000. The limit bounds the memory of a hostile file.
 MAX_INSTRUCTIONS = 100_000

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perceiver.weights.pickle_source import Run, Source, Text
+from perceiver.weights.pickles.source import Run, Source, Text
 
 _ITEMS = ("_mapping", "_storage", "_dict")  # the attribute of a mapping type that holds its items
 
@@ -24,7 +24,7 @@ class Global:
 
 
 class Machine:
-    """One file's stack and memo, and what instructions do with them; see `pickle_instructions`.
+    """One file's stack and memo, and what instructions do with them; see `pickles.instructions`.
 
     Args:
       source: the file, at its start.

@@ -1,6 +1,6 @@
 """Hugging Face's Perceiver models: folders that `from_pretrained` and `save_pretrained` know.
 
-Weights become DeepMind's conventions, by which the hub's were trained; see `huggingface_config`.
+Weights become DeepMind's conventions, by which the hub's were trained; see `huggingface.config`.
 
 The 7x7 kernel of the convolutional image classifier exists in two layouts, which its shape does
 not tell apart (`conv_kernel`). The hub's has its height and width swapped by the script that made
@@ -21,9 +21,9 @@ from perceiver import usage
 from perceiver.models import build
 from perceiver.weights import batch_norm, files, tensors, torch_files
 from perceiver.weights.fill import fill
-from perceiver.weights.huggingface_config import sides, spec_of
-from perceiver.weights.huggingface_export import config_of, preprocessor_config, tokenizer_config
-from perceiver.weights.huggingface_names import BATCHES, rules
+from perceiver.weights.huggingface.config import sides, spec_of
+from perceiver.weights.huggingface.export import config_of, preprocessor_config, tokenizer_config
+from perceiver.weights.huggingface.names import BATCHES, rules
 from perceiver.weights.mapping import translate_back
 from perceiver.weights.native import Saved
 from perceiver.weights.stored import Arrays
@@ -77,7 +77,7 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
     """Writes a folder that `from_pretrained` of Hugging Face's class loads.
 
     Each file appears whole or not at all. With learned positions or a convolutional stem their
-    class does not compute what ours does, see `huggingface_config`.
+    class does not compute what ours does, see `huggingface.config`.
 
     Args:
       folder: is made if it is not there.

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from perceiver.weights.pickle_arrays import MEANINGS, Array
-from perceiver.weights.pickle_instructions import run
-from perceiver.weights.pickle_machine import Machine, describe
-from perceiver.weights.pickle_source import Source, Text, UnsafePickleError
+from perceiver.weights.pickles.arrays import MEANINGS, Array
+from perceiver.weights.pickles.instructions import run
+from perceiver.weights.pickles.machine import Machine, describe
+from perceiver.weights.pickles.source import Source, Text, UnsafePickleError
 from perceiver.weights.stored import Stored
 
 __all__ = ["UnsafePickleError", "read"]

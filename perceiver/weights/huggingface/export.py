@@ -6,8 +6,8 @@ from typing import Any
 
 from perceiver import specs
 from perceiver import usage as defaults
-from perceiver.weights.huggingface_classes import DEFAULTS, architecture
-from perceiver.weights.huggingface_config import ACTIVATION, spec_of
+from perceiver.weights.huggingface.classes import DEFAULTS, architecture
+from perceiver.weights.huggingface.config import ACTIVATION, spec_of
 
 # Choices of how a model is trained or computed: they change no released number.
 _FREE = (
