@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Extra words for pytest: make test ARGS="-k resume".
 ARGS ?=
+# Processes that share the tests, whole files each; one takes up to 6 GiB.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # The interpreters that `make pins` freezes.
 PYTHON311 ?= python3.11
 PYTHON312 ?= python3.12
@@ -46,10 +49,10 @@ quickstart: $(STAMP)  ## Train on digits, evaluate, classify the sample pictures
 	@echo "  $(BIN)/python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes"
 
 test: $(STAMP)  ## Run the whole test suite, notebooks included
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP)  ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 notebooks: $(STAMP)  ## Execute every notebook
 	$(BIN)/python -m pytest tests/contracts/test_notebooks.py $(ARGS)

@@ -39,7 +39,7 @@ HUB = ["huggingface-hub>=0.34"]
 # What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
 PARITY = ["torch>=2.8", "transformers>=4.57"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
-TEST = ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.12", "setuptools>=77"]
+TEST = ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=77"]
 
 
 def read_version() -> str:
