@@ -100,8 +100,8 @@ def _from_hub(model: Released) -> pathlib.Path:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{model.repository} is fetched with huggingface_hub: pip install "
-            f'"perceiver[hub]", or load DeepMind\'s own file by the name {model.spec!r}'
+            f"{model.repository} is fetched with huggingface_hub, which is missing: `pip install "
+            f"huggingface-hub`, or load DeepMind's own file by the name {model.spec!r}"
         ) from error
     try:
         files = huggingface_hub.HfApi().list_repo_files(model.repository)

@@ -1,4 +1,4 @@
-"""Video files with sound <-> arrays, by PyAV (`pip install "perceiver[media]"`)."""
+"""Video files with sound <-> arrays, by PyAV (`pip install av`, the extra `media`)."""
 
 import os
 import pathlib
@@ -135,7 +135,6 @@ def _av():
         import av
     except ImportError as error:
         raise ImportError(
-            'reading and writing media files needs PyAV: pip install "perceiver[media]"; arrays '
-            "work without it"
+            "media files need PyAV, which is missing: `pip install av`; arrays work without it"
         ) from error
     return av

@@ -129,7 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
-    compile_cache.enable()
+    try:
+        compile_cache.enable()
+    except OSError as error:  # a home that cannot be written: slower, but no less right
+        print(f"without a compile cache: {error}", file=sys.stderr)
     compute = {} if options.operands is None else {"operands": options.operands}
     size = None if options.image_size is None else tuple(options.image_size)
     try:

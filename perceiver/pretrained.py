@@ -173,6 +173,10 @@ class Pretrained:
         formats.save(folder, saved, to=to, **options)
 
     def _prepare(self, *given) -> dict[str, Any]:
+        if not given:
+            raise ValueError(
+                f"give what {' or '.join(TASKS[self.kind])} takes, or a dict of inputs"
+            )
         if isinstance(given[0], dict):
             return {name: np.asarray(x) for name, x in given[0].items()}
         return PREPARE[self.kind](self.spec, self.usage, *given)

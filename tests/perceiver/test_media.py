@@ -5,7 +5,7 @@ import pytest
 
 from perceiver import media
 
-av = pytest.importorskip("av", reason="needs PyAV: pip install 'perceiver[media]'")
+av = pytest.importorskip("av", reason="needs PyAV: pip install av")
 
 RATES = {"frames_per_second": 25, "sample_rate": 48_000}
 

@@ -89,7 +89,7 @@ def test_two_frames_get_flow(models, files, tmp_path, suffix, capsys):
 
 
 def test_a_video_is_rebuilt_and_labelled(models, tmp_path, rng, capsys):
-    pytest.importorskip("av", reason="needs PyAV: pip install 'perceiver[media]'")
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
     video = rng.integers(0, 256, (3, 8, 16, 3), dtype=np.uint8)
     sound = rng.uniform(-0.1, 0.1, 3 * 1920).astype(np.float32)
     rates = {"frames_per_second": 25, "sample_rate": 48_000}
@@ -101,6 +101,17 @@ def test_a_video_is_rebuilt_and_labelled(models, tmp_path, rng, capsys):
     frames, samples = media.read(out, (8, 16), **rates)
     assert frames.shape == video.shape
     assert len(samples) == len(sound)
+
+
+def test_without_a_place_for_compiled_programs_it_answers_all_the_same(models, monkeypatch, capsys):
+    def refuse():
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(predict.compile_cache, "enable", refuse)
+    predict.main([str(models / "text"), "a[MASK]"])
+    shown = capsys.readouterr()
+    assert shown.out.startswith("a")
+    assert "without a compile cache: read-only" in shown.err
 
 
 def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):

@@ -125,3 +125,8 @@ def test_what_is_saved_is_loaded(model, pictures, tmp_path):
     again = perceiver.load(tmp_path / "saved")
     assert_same(again.classify(pictures[1]), model.classify(pictures[1]))
     assert again.usage == model.usage
+
+
+def test_nothing_given_is_said(model):
+    with pytest.raises(ValueError, match="give what classify takes"):
+        model.embed()
