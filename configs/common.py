@@ -32,7 +32,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.init_from.ignore = ()  # module paths that start afresh: ("outputs/decoder/out",) is the head
 
     c.data = ConfigDict()
-    c.data.dataset = ""  # digits, stdlib_text, tfds:NAME
+    c.data.source = ""  # digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders)
     c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
     c.data.eval_split = ""
@@ -42,6 +42,9 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.image_size = 224  # images: side in pixels
     c.data.channels = 3  # images: 1 (grey) or 3
     c.data.augment = "none"  # images: none, digits (shift, turn, zoom), inception (crop, flip)
+    c.data.rand_augment_layers = 0  # images: random operations after that, one by one; 0: none
+    c.data.rand_augment_magnitude = 5  # their strength, 0 to 10
+    c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
     c.data.seq_len = 2048  # text: bytes of a window
     c.data.masking = "word"  # text: word (whole words between white space), byte
     c.data.mask_rate = 0.15  # text: share of words (or bytes) that are hidden
@@ -72,6 +75,9 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     c.loss = ConfigDict()
     c.loss.label_smoothing = 0.0  # classification
+    # Classification: mixed pictures, Beta(alpha, alpha); 0: off. Both: half of a batch each.
+    c.loss.mixup_alpha = 0.0
+    c.loss.cutmix_alpha = 0.0
     return c.lock()
 
 

@@ -35,7 +35,7 @@ def get_config(arg: str = ""):
     else:
         model |= {"blocks": 2, "position_channels": 32}
     c = common.get_config("classification", model)
-    c.data.update(dataset="digits", image_size=8, channels=1, augment="digits")
+    c.data.update(source="digits", image_size=8, channels=1, augment="digits")
     c.data.update(batch_size=64, eval_batch_size=200)
     c.train.update(steps=1200, log_every=50, eval_every=400, save_every=400)
     c.optim.update(name="adamw", lr=1.5e-3, weight_decay=0.1, clip_norm=1.0)

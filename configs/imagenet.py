@@ -19,7 +19,7 @@ def get_config(arg: str = ""):
     variant, smoke = common.parse_arg(arg, VARIANTS)
     name = "perceiver-imagenet" if variant == "perceiver" else f"imagenet-{variant}"
     c = common.get_config("classification", released.MODELS[name])
-    c.data.update(dataset="tfds:imagenet2012", image_size=224, channels=3, augment="inception")
+    c.data.update(source="tfds:imagenet2012", image_size=224, channels=3, augment="inception")
     c.data.update(batch_size=1024, eval_batch_size=1024, workers=8)
     steps_per_epoch = TRAINING_EXAMPLES // c.data.batch_size
     c.train.update(log_every=100, eval_every=steps_per_epoch, save_every=steps_per_epoch)
@@ -33,6 +33,6 @@ def get_config(arg: str = ""):
         c.optim.update(schedule="constant_cosine", lr=2e-3, constant_fraction=0.5)
     if not smoke:
         return c
-    c.data.update(dataset="digits", image_size=16)  # the true channels, on embedded pictures
+    c.data.update(source="digits", image_size=16)  # the true channels, on embedded pictures
     sizes = {"image_shape": (16, 16, 3), "classes": 10, "bands": 4, "query_channels": 32}
     return common.shrink(c, **sizes)

@@ -2,7 +2,7 @@ r"""Any TFDS image-classification data set, at a size for one small GPU.
 
     python -m train --config=configs/images.py --workdir=runs/cifar10
     python -m train --config=configs/images.py --workdir=runs/mnist \
-        --config.data.dataset=tfds:mnist --config.data.channels=1 \
+        --config.data.source=tfds:mnist --config.data.channels=1 \
         --config.model.image_shape="(32, 32, 1)" --config.model.classes=10
 
 The data set is prepared beforehand, by TFDS itself; the error says how. One variant: cifar10.
@@ -25,12 +25,12 @@ def get_config(arg: str = ""):
         "query_channels": 256,
     }
     c = common.get_config("classification", model)
-    c.data.update(dataset="tfds:cifar10", image_size=32, channels=3, augment="inception")
+    c.data.update(source="tfds:cifar10", image_size=32, channels=3, augment="inception")
     c.data.update(batch_size=256, eval_batch_size=512, workers=2)
     c.train.update(steps=40_000, log_every=100, eval_every=2_000, save_every=2_000)
     c.optim.update(name="lamb", lr=2e-3, weight_decay=0.1)
     c.loss.label_smoothing = 0.1
     if not smoke:
         return c
-    c.data.dataset = "digits"
+    c.data.source = "digits"
     return common.shrink(c, bands=4, query_channels=32)

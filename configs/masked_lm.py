@@ -41,7 +41,7 @@ _MODELS = {
 def get_config(arg: str = ""):
     variant, smoke = common.parse_arg(arg, VARIANTS)
     c = common.get_config("masked_lm", _MODELS[variant])
-    c.data.dataset = "stdlib_text"
+    c.data.source = "stdlib_text"
     c.data.seq_len = c.model.get_ref("max_length")
     c.data.update(masking="word", mask_rate=0.15)
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)

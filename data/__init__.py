@@ -38,7 +38,7 @@ __all__ = [
 
 SPLITS = ("train", "validation")
 
-# The part of config.data.dataset before a colon -> its module.
+# The part of config.data.source before a colon -> its module.
 DATASETS: dict[str, ModuleType] = {
     "digits": digits,
     "stdlib_text": stdlib_text,
@@ -75,7 +75,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
     return Batches(
-        _module(config.dataset).dataset(config, split, seed=seed, train=train),
+        _module(config.source).dataset(config, split, seed=seed, train=train),
         batch_size=batch_size,
         seed=seed,
         train=train,
@@ -87,14 +87,14 @@ def load(
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
-    return _module(config.dataset).info(config)
+    return _module(config.source).info(config)
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
     """Returns all bytes of a split of a text data set; errors as in `load`."""
-    module = _module(config.dataset)
+    module = _module(config.source)
     if not hasattr(module, "stream"):
-        raise ValueError(f"data.dataset {config.dataset!r} is no text: choose stdlib_text")
+        raise ValueError(f"data.source {config.source!r} is no text: choose stdlib_text")
     return module.stream(split)
 
 
@@ -103,5 +103,5 @@ def _module(name: str) -> ModuleType:
     # Only the catalogue takes a name after the colon, and it needs one.
     if key not in DATASETS or bool(rest) != (key == "tfds") or bool(colon) != bool(rest):
         choices = ", ".join("tfds:NAME" if key == "tfds" else key for key in DATASETS)
-        raise ValueError(f"data.dataset {name!r} is unknown: choose one of {choices}")
+        raise ValueError(f"data.source {name!r} is unknown: choose one of {choices}")
     return DATASETS[key]

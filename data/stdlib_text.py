@@ -72,7 +72,7 @@ def corpus(root: Path) -> dict[str, bytes]:
     if not kept:
         raise FileNotFoundError(
             f"no source file of the Python standard library under {root}: this Python ships it "
-            "compiled or zipped; use a full installation, or another data.dataset"
+            "compiled or zipped; use a full installation, or another data.source"
         )
     return kept
 

@@ -62,7 +62,7 @@ def info(config: Any) -> DatasetInfo:
     builder = open_builder(config)
     mean, std = _statistics(config.channels)
     return DatasetInfo(
-        name=config.dataset,
+        name=config.source,
         examples={
             split: builder.info.splits[split_name(builder, split, config)].num_examples
             for split in ("train", "validation")
@@ -84,7 +84,7 @@ def open_builder(config: Any) -> Any:
     """
     import tensorflow_datasets as tfds
 
-    name = config.dataset.partition(":")[2]
+    name = config.source.partition(":")[2]
     folder = Path(config.data_dir or tfds.core.constants.DATA_DIR).expanduser()
     prepare = f"`tfds build {name} --file_format=array_record --data_dir={folder}`"
     try:
@@ -123,7 +123,7 @@ def split_name(builder: Any, split: str, config: Any) -> str:
         if name.partition("[")[0] in existing:
             return name
     raise ValueError(
-        f"{config.dataset} has no split {' or '.join(names)}, only {existing}: "
+        f"{config.source} has no split {' or '.join(names)}, only {existing}: "
         f'set data.{field}, for example to "{existing[0]}[90%:]"'
     )
 
@@ -133,7 +133,7 @@ def _check_known(name: str, known: list[str]) -> None:
     if plain not in known:
         close = difflib.get_close_matches(plain, known)
         hint = f"did you mean {' or '.join(close)}?" if close else "see `tfds.list_builders()`"
-        raise ValueError(f"data.dataset: TFDS knows no data set {name!r}; {hint}")
+        raise ValueError(f"data.source: TFDS knows no data set {name!r}; {hint}")
 
 
 def _check_features(name: str, features: Any) -> None:

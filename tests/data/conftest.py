@@ -4,12 +4,15 @@ import ml_collections
 import pytest
 
 _FIELDS = {
-    "dataset": "digits",
+    "source": "digits",
     "data_dir": "",
     "workers": 0,
     "image_size": 8,
     "channels": 1,
     "augment": "none",
+    "rand_augment_layers": 0,
+    "rand_augment_magnitude": 5,
+    "broken_limit": 100,
     "seq_len": 31,
     "masking": "word",
     "mask_rate": 0.15,

@@ -98,7 +98,7 @@ def test_bad_arguments():
 
 @pytest.mark.parametrize("masking", text.MASKINGS)
 def test_context_helps_on_real_text(make_config, masking):
-    config = make_config(dataset="stdlib_text", seq_len=512, masking=masking)
+    config = make_config(source="stdlib_text", seq_len=512, masking=masking)
     hidden = text.hidden_bytes(masking)
     predictors = byte_predictors.fit(stdlib_text.stream("train"), hidden=hidden)
     batches = data.load(config, "validation", batch_size=101, seed=0, train=False)

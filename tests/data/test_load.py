@@ -9,11 +9,11 @@ from data import stdlib_text
 
 @pytest.mark.parametrize("name", ["", "digit", "tfds", "tfds:", "digits:", "digits:x", ":mnist"])
 def test_unknown_data_set(make_config, name):
-    message = f"data.dataset '{name}' is unknown: choose one of digits, stdlib_text, tfds:NAME"
+    message = f"data.source '{name}' is unknown: choose one of digits, stdlib_text, tfds:NAME"
     with pytest.raises(ValueError, match=message):
-        data.load(make_config(dataset=name), "train", batch_size=2, seed=0, train=True)
+        data.load(make_config(source=name), "train", batch_size=2, seed=0, train=True)
     with pytest.raises(ValueError, match=message):
-        data.info(make_config(dataset=name))
+        data.info(make_config(source=name))
 
 
 def test_unknown_split(make_config):
@@ -35,7 +35,7 @@ def test_import_is_light():
 
 
 def test_stream_is_for_text_alone(make_config):
-    config = make_config(dataset="stdlib_text")
+    config = make_config(source="stdlib_text")
     assert data.stream(config, "validation") is stdlib_text.stream("validation")
-    with pytest.raises(ValueError, match=r"data\.dataset 'digits' is no text"):
+    with pytest.raises(ValueError, match=r"data\.source 'digits' is no text"):
         data.stream(make_config(), "train")

@@ -81,7 +81,7 @@ def test_stream_is_the_documents_of_its_split(documents):
 
 
 def test_info_counts_windows(make_config):
-    config = make_config(dataset="stdlib_text", seq_len=1021)
+    config = make_config(source="stdlib_text", seq_len=1021)
     info = data.info(config)
     assert info.labels is None
     for split, train in (("train", True), ("validation", False)):

@@ -143,7 +143,7 @@ def test_hidden_bytes():
 
 
 def test_batches_fit_the_contract(make_config):
-    config = make_config(dataset="stdlib_text", seq_len=127)
+    config = make_config(source="stdlib_text", seq_len=127)
     batches = data.load(config, "train", batch_size=3, seed=0, train=True)
     batch = next(batches)
     batches.close()
@@ -158,7 +158,7 @@ def test_batches_fit_the_contract(make_config):
 
 
 def test_evaluations_see_the_same_masks(make_config):
-    config = make_config(dataset="stdlib_text", seq_len=2048)
+    config = make_config(source="stdlib_text", seq_len=2048)
     batches = data.load(config, "validation", batch_size=128, seed=0, train=False)
     passes = [[batch["tokens"] for batch in batches] for _ in range(2)]
     batches.close()

@@ -67,7 +67,7 @@ def write(folder, *, name="tiny_pictures", features=None, example=plain, sizes=_
 def tiny(tmp_path, make_config):
     write(tmp_path)
     return lambda **fields: make_config(
-        dataset="tfds:tiny_pictures", data_dir=str(tmp_path), image_size=5, channels=3, **fields
+        source="tfds:tiny_pictures", data_dir=str(tmp_path), image_size=5, channels=3, **fields
     )
 
 
@@ -140,7 +140,7 @@ def test_pictures_of_fixed_size_are_evaluated_whole(tmp_path, make_config):
         }
     )
     write(tmp_path, features=features, example=framed)
-    config = make_config(dataset="tfds:tiny_pictures", data_dir=str(tmp_path), image_size=16)
+    config = make_config(source="tfds:tiny_pictures", data_dir=str(tmp_path), image_size=16)
     assert data.info(config).crop_fraction == 1
     batches = data.load(config, "validation", batch_size=1, seed=0, train=False)
     image = next(batches)["image"]
@@ -168,13 +168,13 @@ def test_missing_split_lists_the_others(tmp_path, make_config, tiny):
     with pytest.raises(ValueError, match=r"no split dev, only \['train', 'test'\]: set data\.eval"):
         data.info(tiny(eval_split="dev"))
     write(tmp_path, name="one_split", sizes={"train": 5})
-    config = make_config(dataset="tfds:one_split", data_dir=str(tmp_path))
+    config = make_config(source="tfds:one_split", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r'set data\.eval_split, for example to "train\[90%:\]"'):
         data.load(config, "validation", batch_size=2, seed=0, train=False)
 
 
 def test_unprepared_names_the_command(tmp_path, make_config):
-    config = make_config(dataset="tfds:mnist", data_dir=str(tmp_path))
+    config = make_config(source="tfds:mnist", data_dir=str(tmp_path))
     command = f"tfds build mnist --file_format=array_record --data_dir={tmp_path}"
     with pytest.raises(FileNotFoundError, match=command):
         data.load(config, "train", batch_size=2, seed=0, train=True)
@@ -184,7 +184,7 @@ def test_unprepared_names_the_command(tmp_path, make_config):
 
 
 def test_unknown_name_suggests_one(tmp_path, make_config):
-    config = make_config(dataset="tfds:mnisst", data_dir=str(tmp_path))
+    config = make_config(source="tfds:mnisst", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"TFDS knows no data set 'mnisst'; did you mean mnist"):
         data.info(config)
 
@@ -200,6 +200,6 @@ def test_other_file_format(tiny):
 def test_other_task(tmp_path, make_config):
     features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
     write(tmp_path, features=features, example=lambda i: {"text": "a"})
-    config = make_config(dataset="tfds:tiny_pictures", data_dir=str(tmp_path))
+    config = make_config(source="tfds:tiny_pictures", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"no Image feature 'image', only .*'text'"):
         data.info(config)

@@ -83,8 +83,8 @@ def test_a_run_killed_at_random_steps_is_bit_equal_to_one_that_was_not(tmp_path)
     [
         (["--config.optim.warmup_step=1"], "did you mean optim.warmup_steps"),
         (["--config.train.steps=many"], "steps"),
-        (["--config.data.dataset=digitz"], "data.dataset 'digitz' is unknown"),
-        (["--config.data.dataset=tfds:mnist"], "mnist"),
+        (["--config.data.source=digitz"], "data.source 'digitz' is unknown"),
+        (["--config.data.source=tfds:mnist"], "mnist"),
     ],
 )
 def test_a_bad_setting_ends_with_a_message_and_no_run(words, message, tmp_path):
