@@ -25,7 +25,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.task = task
     c.seed = 0  # of parameters, data order, augmentation, masking and dropout
     c.placement = "pmap"  # single, pmap (replicated parameters), sharded (FSDP)
-    c.model = ConfigDict(specs.parse(model).to_dict())  # fields: perceiver/specs/
+    c.model = ConfigDict(_fields(model))  # perceiver/specs/; classes, image_shape may be 0, ()
 
     c.init_from = ConfigDict()  # weights that a fresh run starts from
     c.init_from.source = ""  # whatever perceiver.load takes: a run, a file, a released name
@@ -50,11 +50,12 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.mask_rate = 0.15  # text: share of words (or bytes) that are hidden
 
     c.train = ConfigDict()
-    c.train.steps = 1000
+    c.train.steps = 1000  # 0: so many as `epochs` are
+    c.train.epochs = 0.0  # of the training split
     c.train.micro_batches = 1  # pieces of a batch per update, to save memory
     c.train.log_every = 50  # steps
-    c.train.eval_every = 500
-    c.train.save_every = 500
+    c.train.eval_every = 500  # steps; 0: once an epoch
+    c.train.save_every = 500  # steps; 0: once an epoch
     c.train.keep = 3  # checkpoints
 
     c.optim = ConfigDict()
@@ -81,21 +82,31 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     return c.lock()
 
 
-def parse_arg(arg: str, variants: Sequence[str]) -> tuple[str, bool]:
-    """Splits "variant,smoke" into (variant, smoke); the first variant is the default.
+def _fields(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all fields of a spec; those that are left to the data stay empty."""
+    stand_ins = {"classes": 2, "image_shape": (8, 8, 3)}
+    open_fields = {name: model[name] for name in stand_ins if name in model and not model[name]}
+    checked = specs.parse({**model, **{name: stand_ins[name] for name in open_fields}})
+    return checked.to_dict() | open_fields
+
+
+def parse_arg(
+    arg: str, variants: Sequence[str], options: Sequence[str] = ("smoke",)
+) -> tuple[str, frozenset[str]]:
+    """Splits "variant,option,..." into (variant, options); the first variant is the default.
 
     Raises:
-      ValueError: a word that is neither a variant nor "smoke".
+      ValueError: a word that is neither a variant nor an option, or two variants.
     """
     words = [word for word in arg.split(",") if word]
-    unknown = [word for word in words if word not in (*variants, "smoke")]
+    unknown = [word for word in words if word not in (*variants, *options)]
     chosen = [word for word in words if word in variants]
     if unknown or len(chosen) > 1:
         raise ValueError(
-            f"unknown config variant {','.join(unknown or chosen)!r}; "
-            f"choose one of {', '.join(variants)}, and optionally 'smoke' after a comma"
+            f"unknown config variant {','.join(unknown or chosen)!r}; choose one of "
+            f"{', '.join(variants)}, and optionally {' or '.join(map(repr, options))} after a comma"
         )
-    return (chosen or [variants[0]])[0], "smoke" in words
+    return (chosen or [variants[0]])[0], frozenset(words) & frozenset(options)
 
 
 def shrink(c: ConfigDict, **model: Any) -> ConfigDict:

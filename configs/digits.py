@@ -28,7 +28,7 @@ _HEADS = {"fourier": "query", "learned": "query", "perceiver": "mean"}
 
 
 def get_config(arg: str = ""):
-    variant, smoke = common.parse_arg(arg, VARIANTS)
+    variant, options = common.parse_arg(arg, VARIANTS)
     model = _MODEL | _POSITIONS[variant] | {"head": _HEADS[variant], "query_channels": 96}
     if variant == "perceiver":
         model |= {"encoders": (0, 1, 1, 1), "processors": (0, 0, 0, 0)}
@@ -41,4 +41,4 @@ def get_config(arg: str = ""):
     c.optim.update(name="adamw", lr=1.5e-3, weight_decay=0.1, clip_norm=1.0)
     c.optim.update(schedule="warmup_cosine", warmup_steps=50)
     c.loss.label_smoothing = 0.1
-    return common.shrink(c, query_channels=32) if smoke else c
+    return common.shrink(c, query_channels=32) if "smoke" in options else c

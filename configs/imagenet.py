@@ -16,7 +16,7 @@ TRAINING_EXAMPLES = 1_281_167
 
 
 def get_config(arg: str = ""):
-    variant, smoke = common.parse_arg(arg, VARIANTS)
+    variant, options = common.parse_arg(arg, VARIANTS)
     name = "perceiver-imagenet" if variant == "perceiver" else f"imagenet-{variant}"
     c = common.get_config("classification", released.MODELS[name])
     c.data.update(source="tfds:imagenet2012", image_size=224, channels=3, augment="inception")
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     else:  # Perceiver IO, appendix A.1: no warm-up
         c.train.steps = 110 * steps_per_epoch
         c.optim.update(schedule="constant_cosine", lr=2e-3, constant_fraction=0.5)
-    if not smoke:
+    if "smoke" not in options:
         return c
     c.data.update(source="digits", image_size=16)  # the true channels, on embedded pictures
     sizes = {"image_shape": (16, 16, 3), "classes": 10, "bands": 4, "query_channels": 32}

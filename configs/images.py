@@ -1,9 +1,12 @@
-r"""Any TFDS image-classification data set, at a size for one small GPU.
+r"""Any TFDS image-classification set, or a folder of class folders, at a size for one small GPU.
+
+The number of classes and the image shape come from the data.
 
     python -m train --config=configs/images.py --workdir=runs/cifar10
     python -m train --config=configs/images.py --workdir=runs/mnist \
-        --config.data.source=tfds:mnist --config.data.channels=1 \
-        --config.model.image_shape="(32, 32, 1)" --config.model.classes=10
+        --config.data.source=tfds:mnist --config.data.channels=1
+    python -m train --config=configs/images.py --workdir=runs/mine \
+        --config.data.source=folder:PATH --config.data.image_size=64
 
 The data set is prepared beforehand, by TFDS itself; the error says how. One variant: cifar10.
 """
@@ -12,11 +15,11 @@ from configs import common
 
 
 def get_config(arg: str = ""):
-    _, smoke = common.parse_arg(arg, ("cifar10",))
+    _, options = common.parse_arg(arg, ("cifar10",))
     model = {
         "kind": "image_classifier",
-        "image_shape": (32, 32, 3),
-        "classes": 10,
+        "image_shape": (),  # from the data
+        "classes": 0,
         "bands": 32,
         "latents": 128,
         "latent_channels": 256,
@@ -30,7 +33,7 @@ def get_config(arg: str = ""):
     c.train.update(steps=40_000, log_every=100, eval_every=2_000, save_every=2_000)
     c.optim.update(name="lamb", lr=2e-3, weight_decay=0.1)
     c.loss.label_smoothing = 0.1
-    if not smoke:
+    if "smoke" not in options:
         return c
     c.data.source = "digits"
     return common.shrink(c, bands=4, query_channels=32)

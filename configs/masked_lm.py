@@ -39,7 +39,7 @@ _MODELS = {
 
 
 def get_config(arg: str = ""):
-    variant, smoke = common.parse_arg(arg, VARIANTS)
+    variant, options = common.parse_arg(arg, VARIANTS)
     c = common.get_config("masked_lm", _MODELS[variant])
     c.data.source = "stdlib_text"
     c.data.seq_len = c.model.get_ref("max_length")
@@ -53,7 +53,7 @@ def get_config(arg: str = ""):
         c.data.update(batch_size=2048, eval_batch_size=256)
         c.train.update(steps=500_000, log_every=100, eval_every=10_000, save_every=5_000)
         c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000)
-    if not smoke:
+    if "smoke" not in options:
         return c
     sizes = {"cross_v_channels": 32, "embedding_channels": 32, "query_heads": 2}
     narrow = dict.fromkeys(("cross_qk_channels", "self_qk_channels", "query_qk_channels"), 16)

@@ -10,6 +10,7 @@ import optax
 
 import data
 from train import optim, placement, schedules, step, tasks
+from train.resolve import resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,8 @@ def make(config: Any) -> Experiment:
         remedy.
       FileNotFoundError: the data set is not on this machine.
     """
+    info = data.info(config.data)
+    config = resolve(config, info)
     if config.train.steps < 1:
         raise ValueError(f"train.steps={config.train.steps} must be at least 1")
     for field in ("log_every", "eval_every", "save_every", "keep"):
@@ -90,7 +93,6 @@ def make(config: Any) -> Experiment:
     layout.check_batch(config.data.batch_size, config.train.micro_batches)
     layout.check_batch(config.data.eval_batch_size)
     optimizer = optim.make(config.optim)
-    info = data.info(config.data)
     return Experiment(
         config=config,
         info=info,

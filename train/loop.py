@@ -34,6 +34,7 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
       NonFiniteError: loss or gradient became NaN or infinite; the last good checkpoint stays.
     """
     experiment = make(config)
+    config = experiment.config
     main_host = jax.process_index() == 0
     folder = workdir.claim(folder, config, write=main_host)
     with (

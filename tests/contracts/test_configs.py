@@ -9,6 +9,8 @@ import pytest
 
 import perceiver
 import train.loop
+from data import DatasetInfo
+from train.resolve import resolve
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common"))
@@ -21,6 +23,16 @@ def variants(name):
 CASES = [(name, variant) for name in NAMES for variant in variants(name)]
 
 
+def stand_in(section):
+    """The facts of a data set of ImageNet's size, which need not be here."""
+    return DatasetInfo(
+        name="stand-in",
+        examples={"train": 1_281_167, "validation": 50_000},
+        labels=tuple(map(str, range(1000))),
+        image_shape=(section.image_size, section.image_size, section.channels),
+    )
+
+
 def get_config(name, arg):
     return importlib.import_module(f"configs.{name}").get_config(arg)
 
@@ -30,10 +42,11 @@ def test_it_builds(name, variant):
     config = get_config(name, variant)
     assert isinstance(config, ml_collections.ConfigDict)
     assert config.is_locked
-    model = perceiver.build(config.model.to_dict())
+    resolved = resolve(config, stand_in(config.data))
+    model = perceiver.build(resolved.model.to_dict())
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     assert params
-    assert config.optim.steps == config.train.steps
+    assert resolved.optim.steps == resolved.train.steps > 0
     config.train.steps = 7
     assert config.optim.steps == 7  # a reference, not a copy
 

@@ -116,6 +116,7 @@ LAYERS = {
             "pictures",
             "placement",
             "report",
+            "resolve",
             "schedules",
             "sharding",
             "workdir",
