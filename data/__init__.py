@@ -9,7 +9,8 @@ part of the global batch:
                input_mask bool [B, M] (True: a real byte), target_mask bool [B, M] (True: counts
                in the loss), mask bool [B]
 
-`mask` is False for the examples that fill up the last batch of an evaluation pass.
+`mask` is False for the rows that fill up the last batch of an evaluation pass, and for examples
+that cannot be read.
 
 A new data set is a module with `dataset(config, split, *, seed, train) -> Dataset` and
 `info(config) -> DatasetInfo`, and a line in `DATASETS`.
@@ -82,6 +83,7 @@ def load(
         host_index=host_index,
         host_count=host_count,
         workers=config.workers,
+        broken_limit=config.broken_limit,
     )
 
 

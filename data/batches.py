@@ -4,6 +4,9 @@ Batch k is a pure function of (data set, seed, k, host): it names stream positio
 (epoch, index) pairs, and an example's randomness depends on (seed, epoch, index) only. To resume
 is therefore to start counting at k, at no cost, under any number of threads or workers.
 
+An example that cannot be read (`BrokenExample`) is a row of zeros whose `mask` is False, so it
+moves no other; each is told once and counted against a limit.
+
 Grain runs the function ahead of the consumer, in threads or in worker processes. One element of
 the Grain data set is one whole batch: Grain's own per-example shuffle and map cost 20 us each,
 more than augmenting a small image does.
@@ -12,18 +15,17 @@ more than augmenting a small image does.
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
 from data import shard, transforms
-from data.dataset import Dataset, Example
+from data.dataset import BrokenExample, Dataset, Example, name
 
 Batch = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # name -> (shape, dtype)
+Broken = dict[int, str]  # index of an example -> "name: reason"
 
 
 class Batches:
@@ -38,9 +40,12 @@ class Batches:
       num_examples: of one epoch, on all hosts together.
       num_batches: of one pass; None in training.
       spec: name -> (shape, dtype) of this host's batches.
+      broken: index -> "name: reason" of the unreadable examples in the batches delivered so far,
+        on this host.
 
     Raises:
-      ValueError: no example, a bad seed, or a batch size that the hosts cannot share.
+      ValueError: no readable example, a bad seed, or a batch size that the hosts cannot share;
+        from `next`, more than `broken_limit` unreadable examples.
     """
 
     def __init__(
@@ -53,19 +58,23 @@ class Batches:
         host_index: int = 0,
         host_count: int = 1,
         workers: int = 0,
+        broken_limit: int = 0,
     ):
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed must be in 0..2**63 - 1, got {seed}")
         if workers < 0:
             raise ValueError(f"data.workers must be at least 0 (0: threads only), got {workers}")
+        if broken_limit < 0:
+            raise ValueError(f"data.broken_limit must be at least 0, got {broken_limit}")
         share = shard.Share(batch_size, host_index, host_count)
         self.batch_size = batch_size
         self.num_examples = len(dataset.source)
         if not self.num_examples:
             raise ValueError("the data set has no examples")
         self.num_batches = None if train else share.batches(self.num_examples)
-        self._assemble = Assemble(dataset, share, seed, train)
+        self._assemble = Assemble(dataset, share, seed, train, broken_limit)
         self.spec = self._assemble.spec
+        self.broken: Broken = {}
         self._workers = workers
         self._delivered = 0
         self._iterator = None
@@ -78,8 +87,10 @@ class Batches:
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._iterator = self._grain_iterator()
-        batch = next(self._iterator)
+        batch, broken = next(self._iterator)
         self._delivered += 1
+        self.broken |= broken
+        check_broken(self.broken, self._assemble.broken_limit)
         return batch
 
     def state(self) -> dict[str, int]:
@@ -131,35 +142,62 @@ class Batches:
 
 @dataclasses.dataclass(frozen=True)
 class Assemble(grain.transforms.Map):
-    """Batch number -> this host's part of that batch."""
+    """Batch number -> this host's part of that batch, and what is broken in it."""
 
     dataset: Dataset
     share: shard.Share
     seed: int
     train: bool
+    broken_limit: int
 
-    def map(self, element: int) -> Batch:
+    def map(self, element: int) -> tuple[Batch, Broken]:
         """Returns batch number `element`."""
         examples = len(self.dataset.source)
-        positions = self.share.positions(element)  # [B / H]
-        mask = np.full(len(positions), True) if self.train else positions < examples
-        stacked = [self._example(*divmod(int(p), examples)) for p in positions[mask]]
-        return _stack(stacked, self.spec) | {"mask": mask}
+        batch = {field: np.zeros(shape, dtype) for field, (shape, dtype) in self.spec.items()}
+        broken: Broken = {}
+        for row, position in enumerate(self.share.positions(element)):
+            if self.train or position < examples:
+                example = self._example(*divmod(int(position), examples), broken)
+                if example is not None:
+                    _fill(batch, row, example)
+        return batch, broken
 
     @functools.cached_property
     def spec(self) -> Spec:
-        """Name -> (shape, dtype) of a batch, learnt from the first example."""
-        example = {name: np.asarray(value) for name, value in self._example(0, 0).items()}
-        size = self.share.local_size
-        spec = {name: ((size, *value.shape), value.dtype) for name, value in example.items()}
-        return spec | {"mask": ((size,), np.dtype(bool))}
+        """Name -> (shape, dtype) of a batch, learnt from the first readable example."""
+        size, broken = self.share.local_size, {}
+        for place in range(len(self.dataset.source)):
+            example = self._example(0, place, broken)
+            if example is not None:
+                fields = {field: np.asarray(value) for field, value in example.items()}
+                spec = {field: ((size, *x.shape), x.dtype) for field, x in fields.items()}
+                return spec | {"mask": ((size,), np.dtype(bool))}
+            check_broken(broken, self.broken_limit)
+        raise ValueError(f"none of the {len(broken)} examples can be read: {_last(broken)}")
 
-    def _example(self, epoch: int, place: int) -> Example:
-        """Returns the example at a place of an epoch's order."""
+    def _example(self, epoch: int, place: int, broken: Broken) -> Example | None:
+        """Returns the example at a place of an epoch's order; None, and an entry, if broken."""
         source = self.dataset.source
         index = int(_order(self.seed, epoch, len(source))[place]) if self.train else place
         rng = transforms.generator(self.seed, transforms.EXAMPLE, epoch, index)
-        return transforms.apply(self.dataset.transforms, source.example(index, epoch), rng)
+        try:
+            return transforms.apply(self.dataset.transforms, source.example(index, epoch), rng)
+        except BrokenExample as error:
+            broken[index] = f"{name(source, index)}: {error}"
+            return None
+
+
+def check_broken(broken: Broken, limit: int) -> None:
+    """Raises ValueError if more examples are broken than the limit allows."""
+    if len(broken) > limit:
+        raise ValueError(
+            f"{len(broken)} examples cannot be read, and data.broken_limit is {limit}. The last: "
+            f"{_last(broken)}. Repair or remove them, prepare the data again, or raise the limit"
+        )
+
+
+def _last(broken: Broken, count: int = 3) -> str:
+    return "; ".join(list(broken.values())[-count:])
 
 
 # Two: a batch may span two epochs. A permutation of ImageNet takes 10 MB and 20 ms.
@@ -168,23 +206,16 @@ def _order(seed: int, epoch: int, examples: int) -> np.ndarray:  # [N]
     return transforms.generator(seed, transforms.ORDER, epoch).permutation(examples)
 
 
-def _stack(examples: Sequence[Example], spec: Spec) -> Batch:
-    """Stacks examples, with rows of zeros up to the batch size of the spec."""
-    batch = {}
-    for name, (shape, dtype) in spec.items():
-        if name == "mask":
+def _fill(batch: Batch, row: int, example: Example) -> None:
+    """Writes an example into its row, and marks the row as real."""
+    for field, rows in batch.items():
+        if field == "mask":
+            rows[row] = True
             continue
-        rows = [example[name] for example in examples]
-        _check_shapes(name, rows, shape[1:])
-        rows += [np.zeros(shape[1:], dtype)] * (shape[0] - len(rows))
-        batch[name] = np.stack(rows)
-    return batch
-
-
-def _check_shapes(name: str, rows: Sequence[Any], shape: tuple[int, ...]) -> None:
-    for row in rows:
-        if np.shape(row) != shape:
+        if np.shape(example[field]) != rows.shape[1:]:
             raise ValueError(
-                f"field {name!r} has shape {np.shape(row)} in one example and {shape} in the "
-                "first: add a transform (a crop, a resize) that makes them equal"
+                f"field {field!r} has shape {np.shape(example[field])} in one example and "
+                f"{rows.shape[1:]} in the first: add a transform (a crop, a resize) that makes "
+                "them equal"
             )
+        rows[row] = example[field]

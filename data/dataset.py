@@ -6,14 +6,31 @@ from typing import Any, Protocol
 Example = dict[str, Any]
 
 
+class BrokenExample(ValueError):  # noqa: N818 - said of the data, not of the program
+    """An example that cannot be read (a picture that does not decode), with the reason.
+
+    Raised by a source or a transform. The example is left out of its batch and counted; any other
+    error ends the run.
+    """
+
+
 class Source(Protocol):
-    """Random access to raw examples; picklable, so that worker processes can hold a copy."""
+    """Random access to raw examples; picklable, so that worker processes can hold a copy.
+
+    A source may also have `name(index) -> str`, what people call an example (a file's name).
+    """
 
     def __len__(self) -> int:
         """Returns the number of examples of one epoch."""
 
     def example(self, index: int, epoch: int) -> Example:
         """Returns raw example `index`; a source may vary with the epoch (text windows do)."""
+
+
+def name(source: Source, index: int) -> str:
+    """Returns what people call an example: the source's name for it, or its number."""
+    named = getattr(source, "name", None)
+    return named(index) if named else f"example {index}"
 
 
 class Transform(Protocol):

@@ -4,15 +4,16 @@ A crop takes its box from the header of the encoded picture, which is decoded on
 are needed. All resizing is Pillow's antialiased bicubic.
 """
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
-from data.dataset import Example, Transform
-from perceiver.images import central_box, normalise, resize, to_array, to_pil
+from data.dataset import BrokenExample, Example, Transform
+from perceiver.images import BrokenPicture, central_box, normalise, resize, to_array, to_pil
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
@@ -41,7 +42,8 @@ class Decode:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, bytes, by its pixels."""
-        return example | {"image": to_array(to_pil(example["image"], self.channels))}
+        with _decoding():
+            return example | {"image": to_array(to_pil(example["image"], self.channels))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +63,10 @@ class CentralCrop:
         whole = (self.size, self.size, self.channels)
         if self.fraction == 1 and not isinstance(image, bytes) and image.shape == whole:
             return example  # nothing to do, at a tenth of the time that Pillow takes to do it
-        picture = to_pil(image, self.channels)
-        box = central_box(picture, self.fraction)
-        return example | {"image": _resized(picture, self.size, box)}
+        with _decoding():
+            picture = to_pil(image, self.channels)
+            box = central_box(picture, self.fraction)
+            return example | {"image": resize(picture, (self.size, self.size), box)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +85,10 @@ class InceptionCrop:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, bytes or uint8 [H, W, C'], by uint8 [S, S, C]."""
-        picture = to_pil(example["image"], self.channels)
-        return example | {"image": _resized(picture, self.size, self.box(picture.size, rng))}
+        with _decoding():
+            picture = to_pil(example["image"], self.channels)
+            box = self.box(picture.size, rng)
+            return example | {"image": resize(picture, (self.size, self.size), box)}
 
     def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Draws (left, top, right, bottom) in a picture of (width, height)."""
@@ -164,5 +169,10 @@ class Normalise:
         return example | {"image": normalise(example["image"], self.mean, self.std)}
 
 
-def _resized(picture: Image.Image, size: int, box: tuple[int, ...]) -> np.ndarray:  # [S, S, C]
-    return resize(picture, (size, size), box)
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Tells a picture that does not decode from an error of the program."""
+    try:
+        yield
+    except BrokenPicture as error:
+        raise BrokenExample(str(error)) from error

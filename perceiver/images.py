@@ -3,10 +3,13 @@
 All resizing is Pillow's antialiased bicubic, once, from the crop to the model's size.
 """
 
+import contextlib
 import functools
 import io
 import os
-from collections.abc import Sequence
+import pathlib
+import struct
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -17,6 +20,19 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_FRACTION = 224 / 256  # of the shorter side
 
 _MODES = {1: "L", 3: "RGB"}
+# What Pillow's decoders raise when a file is no picture, damaged, cut short or absurdly large.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+class BrokenPicture(ValueError):  # noqa: N818 - said of the picture, not of the program
+    """A picture that does not decode, with the reason."""
 
 
 def to_pil(
@@ -24,14 +40,16 @@ def to_pil(
 ) -> Image.Image:
     """Returns a picture as a Pillow image of 1 (grey) or 3 channels.
 
-    Encoded pictures stay undecoded until pixels are needed when their mode already fits.
+    Encoded pictures whose mode already fits stay undecoded until `to_array` or `resize` needs
+    their pixels.
 
     Args:
       image: encoded bytes, uint8 pixels [H, W, C'], a Pillow image, or a file.
       channels: 1 or 3.
 
     Raises:
-      ValueError: other channels, or something that is no picture.
+      BrokenPicture: a file or bytes that do not decode.
+      ValueError: other channels, or an array that is no picture.
       FileNotFoundError: no such file.
     """
     if channels not in _MODES:
@@ -45,25 +63,35 @@ def to_pil(
             )
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     else:
+        # Read at once: a file left open would stay open when it does not decode.
         what = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
-        try:
-            picture = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"there is no image file {what}") from error
-        except OSError as error:
-            raise ValueError(f"cannot decode a picture from {what}: {error}") from error
-    return picture if picture.mode == _MODES[channels] else picture.convert(_MODES[channels])
+        with _decoding(what):
+            encoded = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
+            picture = Image.open(io.BytesIO(encoded))
+        picture.filename = what
+    if picture.mode == _MODES[channels]:
+        return picture
+    with _decoding(_described(picture)):
+        return picture.convert(_MODES[channels])
 
 
 def to_array(picture: Image.Image) -> np.ndarray:  # [H, W, C] uint8
-    """Returns a Pillow image as an array that always has a channel axis."""
+    """Returns a Pillow image as an array that always has a channel axis; errors as in `to_pil`."""
+    with _decoding(_described(picture)):
+        picture.load()
     array = np.asarray(picture)
     return array[..., None] if array.ndim == 2 else array
 
 
 def resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, ...]) -> np.ndarray:
-    """Returns the box (left, top, right, bottom) at (height, width): uint8 [H, W, C]."""
+    """Returns the box (left, top, right, bottom) at (height, width): uint8 [H, W, C].
+
+    Raises:
+      BrokenPicture: the picture was still encoded, and does not decode.
+    """
     height, width = size
+    with _decoding(_described(picture)):
+        picture.load()
     # Cut before resizing: `resize(box=...)` would filter in pixels from outside the box.
     return to_array(picture.crop(box).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -92,3 +120,18 @@ def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
 @functools.lru_cache
 def _at_255(*parts: tuple[float, ...]) -> tuple[np.ndarray, ...]:  # each [C] float32
     return tuple(np.multiply(part, 255).astype(np.float32) for part in parts)
+
+
+@contextlib.contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Turns the errors of Pillow's decoders into BrokenPicture."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no image file {what}") from error
+    except _UNREADABLE as error:
+        raise BrokenPicture(f"cannot decode a picture from {what}: {error}") from error
+
+
+def _described(picture: Image.Image) -> str:
+    return getattr(picture, "filename", "") or "memory"

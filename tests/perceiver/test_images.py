@@ -49,3 +49,26 @@ def test_what_is_no_picture_is_named(tmp_path):
     Image.new("L", (64, 64)).save(broken, "png")
     with pytest.raises((ValueError, OSError)):
         images.to_array(images.to_pil(broken.getvalue()[:60], 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+@pytest.mark.parametrize("left", [0.02, 0.5, 0.9])
+def test_a_picture_cut_short_is_named(rng, tmp_path, kind, left):
+    file = tmp_path / "half.picture"
+    Image.fromarray(rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)).save(file, kind)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left * len(whole))])
+    for form, what in ((file, r"half\.picture"), (file.read_bytes(), "bytes")):
+        for channels in (1, 3):
+            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+                images.to_array(images.to_pil(form, channels))
+            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+                images.resize(images.to_pil(form, channels), (5, 5), (0, 0, 7, 7))
+
+
+def test_a_picture_too_large_to_be_true_is_named(rng, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    file = io.BytesIO()
+    Image.new("L", (50, 50)).save(file, "PNG")
+    with pytest.raises(images.BrokenPicture, match="exceeds limit of"):
+        images.to_pil(file.getvalue(), 1)
