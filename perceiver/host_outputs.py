@@ -93,7 +93,7 @@ def _lines(segment: Segment, start: int, stop: int) -> Segment:
         first, *others = positions.tables
         positions = SeparableFourier((first[start:stop], *others))
     elif isinstance(positions, Dense):
-        positions = Dense(positions.table[elements])
+        positions = dataclasses.replace(positions, table=positions.table[elements])
     elif isinstance(positions, PerExample):
         positions = PerExample(positions.features[:, elements])
     return dataclasses.replace(

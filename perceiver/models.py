@@ -76,7 +76,10 @@ class Model:
         return self._transformed.apply["decode_queries"](params, state, None, latents, queries)[0]
 
     def attention_maps(self, params, state, inputs: Inputs) -> list[jax.Array]:
-        """Returns what the latents attend to: for each cross-attend, weights [B, H, N, M]."""
+        """Returns what the latents attend to: for each cross-attend, weights [B, H, N, M].
+
+        The M elements are in the order of the inputs as they were given, a permutation undone.
+        """
         self.check(inputs)
         return self._transformed.apply["attention_maps"](params, state, None, inputs)[0]
 
@@ -145,7 +148,7 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
             return parts.perceiver.encode(preprocess(inputs))
 
         def attention_maps(inputs):
-            return parts.perceiver.attention_maps(preprocess(inputs))
+            return list(map(parts.as_given, parts.perceiver.attention_maps(preprocess(inputs))))
 
         def plans(inputs, is_training):
             byte_array = preprocess(inputs, is_training)

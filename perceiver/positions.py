@@ -5,6 +5,7 @@ example. The three kinds:
 
   SeparableFourier   features of a grid, kept as one small table per axis
   Dense              one table [M, P] for the whole batch (learned positions, any given table)
+  Permuted           the same, of a grid's elements in another order
   PerExample         features [B, M, P] of each example (point clouds, tracked objects)
 
 Each has `size` (M), `channels` (P) and `dense()`.
@@ -177,6 +178,12 @@ class Dense:
 
     def dense(self) -> jax.Array:  # [M, P]
         return self.table
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Permuted(Dense):
+    """The positions of a grid whose elements were put in another order: a grid no more."""
 
 
 @jax.tree_util.register_dataclass

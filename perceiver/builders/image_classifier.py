@@ -17,6 +17,7 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
         bands=spec.bands,
         max_resolution=spec.max_resolution or None,
         position_channels=spec.position_channels,
+        permutation=spec.permutation,
         name="inputs",
     )
     if spec.head == "mean":
@@ -36,6 +37,7 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
         perceiver=backbone(spec, head),
         head=head,
         options=lambda x, byte_array: {},
+        as_given=inputs.as_given,
     )
 
 

@@ -24,6 +24,8 @@ class Parts(NamedTuple):
     head: Any  # see perceiver.outputs
     # (inputs, function that gives their byte array) -> the head's options
     options: Callable[[Inputs, Callable[[], ByteArray]], dict[str, Any]]
+    # weights [..., M] of the byte array's elements -> of the elements in the inputs' own order
+    as_given: Callable[[jax.Array], jax.Array] = lambda weights: weights
 
 
 class Kind(NamedTuple):

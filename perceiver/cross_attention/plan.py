@@ -15,7 +15,7 @@ import dataclasses
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
-from perceiver.positions import SeparableFourier
+from perceiver.positions import Permuted, SeparableFourier
 
 FEW_WEIGHTS = 2**16  # N x M of a head: below, the plain form is as fast, and shorter
 _SOFTMAX = 24  # operations for one weight's exponential, maximum and sums, roughly
@@ -137,4 +137,7 @@ def _reason(segment: Segment, sizes: Sizes, path: str, costs: dict[str, float]) 
     ratio = f"{costs['streaming'] / costs[path]:.1f}x fewer operations than streaming"
     if path == "separable":
         return f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {ratio}"
-    return f"{sizes.heads} head(s) that absorb {segment.channels} channels, {ratio}"
+    absorbed = f"{sizes.heads} head(s) that absorb {segment.channels} channels, {ratio}"
+    if isinstance(segment.positions, Permuted):
+        return f"a grid that is permuted, and so no grid: {absorbed}"
+    return absorbed

@@ -87,7 +87,7 @@ def _specs(segment: Segment, sequence: Sequence) -> Segment:
         others = (PartitionSpec(),) * (len(positions.tables) - 1)
         positions = SeparableFourier((PartitionSpec(sequence.axis), *others))
     elif isinstance(positions, Dense):
-        positions = Dense(PartitionSpec(sequence.axis))
+        positions = dataclasses.replace(positions, table=PartitionSpec(sequence.axis))
     elif isinstance(positions, PerExample):
         positions = PerExample(split)
     fields = {

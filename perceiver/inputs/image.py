@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.byte_array import ByteArray, Segment
+from perceiver.inputs import permutation
 from perceiver.layers import Linear
 from perceiver.positions import Dense, LearnedTable, SeparableFourier
 
@@ -27,11 +28,18 @@ class ImageInputs(hk.Module):
     bands: int  # K, Fourier
     max_resolution: tuple[int, ...] | None  # Fourier; None: the grid's own size
     position_channels: int  # learned
+    permutation: int = 0  # seed of one, of all elements with their positions; 0: none
     name: str | None = None
 
     def __call__(self, image: jax.Array, *, is_training: bool = False) -> ByteArray:  # [B, H, W, 3]
         content = self._stem(image, is_training)  # [B, h, w, F]
-        return ByteArray.of(Segment(content, self._positions(content.shape[1:-1]), name="image"))
+        segment = Segment(content, self._positions(content.shape[1:-1]), name="image")
+        return ByteArray.of(permutation.permute(segment, self.permutation))
+
+    @hk.transparent
+    def as_given(self, weights: jax.Array) -> jax.Array:  # [..., M] -> [..., M]
+        """Sorts weights of the byte array's elements by the pixels (of the stem's grid)."""
+        return permutation.undo(weights, self.permutation)
 
     @hk.transparent
     def _stem(self, image, is_training):

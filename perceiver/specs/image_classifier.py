@@ -3,6 +3,7 @@
 import dataclasses
 
 from perceiver.inputs.image import POSITIONS, STEMS
+from perceiver.inputs.permutation import MAX_SEED
 from perceiver.specs.backbone import Backbone
 
 
@@ -24,6 +25,9 @@ class ImageClassifier(Backbone):
     query_channels: int = 1024  # E
     query_heads: int = 1
     query_residual: bool = True
+    # Seed of one fixed permutation of all elements with their positions (Perceiver, table 2); 0:
+    # none. It changes no output, as attention is blind to order: see `model.explain()`.
+    permutation: int = 0
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,3 +50,4 @@ class ImageClassifier(Backbone):
         self._require(
             len(self.max_resolution) in (0, 2), "max_resolution", "must be (height, width) or ()"
         )
+        self._require(self.permutation <= MAX_SEED, "permutation", f"must be at most {MAX_SEED}")
