@@ -5,7 +5,7 @@ with replicated state (`jax.pmap`), or with the state itself split over devices 
 parallelism, FSDP: `jax.jit` on a mesh). All three use a mesh with the one axis "data", hold the
 state as the same tree of global arrays without a device axis, and give the same trajectory.
 
-What may differ: `pmap` draws different dropout masks on each replica than the other two, and a
+What may differ: `pmap` draws dropout masks and mixes pictures on each replica by itself, and a
 network that looks across the examples of a batch (batch norm) sees one replica's share under `pmap`
 and the whole batch otherwise; its statistics are averaged over replicas after each step.
 """

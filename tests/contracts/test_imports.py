@@ -112,6 +112,7 @@ LAYERS = {
             "journal",
             "losses",
             "metrics",
+            "mixing",
             "optim",
             "pictures",
             "placement",

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from train import losses, metrics, pictures
+from train import losses, metrics, mixing, pictures
 from train.tasks.task import Batch, Task
 
 
@@ -15,23 +16,40 @@ def make(config: Any, info: Any) -> Task:
     """Returns the task of classifying `info`'s images with `config.model`.
 
     Raises:
-      ValueError: the model's classes or image shape are not those of the data.
+      ValueError: the model's classes or image shape are not those of the data, or the mixing's
+        alpha is below 0.
     """
     model = perceiver.build(config.model.to_dict())
     _check(model.spec, info)
     smoothing = config.loss.label_smoothing
+    alphas = {name: config.loss[name] for name in ("mixup_alpha", "cutmix_alpha")}
+    mixing.check(**alphas)
 
     def loss(params, net_state, rng, batch, *, is_training):
+        """In training, of mixed examples where mixing is on.
+
+        `accuracy` and `top_5` are then against the class that has most of the picture, and the
+        loss has the entropy of the mixed labels as its floor: training numbers of two mixings do
+        not compare, nor do they with validation's, where nothing is mixed or smoothed.
+        """
+        targets = labels = batch["label"]
+        if is_training and any(alphas.values()):
+            for_mixing, rng = jax.random.split(rng)
+            images, targets, _ = mixing.mix(
+                for_mixing, batch["image"], labels, batch["mask"], model.spec.classes, **alphas
+            )
+            batch = batch | {"image": images}
+            labels = jnp.argmax(targets, axis=-1)
         logits, net_state = model.apply(params, net_state, rng, batch, is_training=is_training)
         nats = losses.softmax_cross_entropy(
-            logits, batch["label"], label_smoothing=smoothing if is_training else 0.0
+            logits, targets, label_smoothing=smoothing if is_training else 0.0
         )
         sums = {
             "loss": losses.masked_sum(nats, batch["mask"]),
-            "accuracy": metrics.top_k(logits, batch["label"], batch["mask"]),
+            "accuracy": metrics.top_k(logits, labels, batch["mask"]),
         }
         if model.spec.classes > 5:
-            sums["top_5"] = metrics.top_k(logits, batch["label"], batch["mask"], k=5)
+            sums["top_5"] = metrics.top_k(logits, labels, batch["mask"], k=5)
         return sums, net_state
 
     def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
