@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from train import journal
 
-NOT_DRAWN = ("step", "steps_per_second", "examples_per_second")
+NOT_DRAWN = ("step", *journal.SPEEDS)
 LABELS = {"lr": "learning rate"}
 SMOOTH_POINTS = 60  # with more points than this, a smoothed curve is drawn over the raw one
 COLOURS = ("#1f6fb4", "#d9541e", "#2e8b57", "#8a4fbf", "#8c6d31")  # training, then each split

@@ -11,16 +11,21 @@ import pathlib
 from collections.abc import Callable
 
 from train import metrics, workdir
+from train.broken import BrokenExamples
 from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
 from train.step import TrainState
 
 
-def evaluate(experiment: Experiment, eval_step: Callable, state: TrainState) -> dict[str, float]:
-    """Returns the metrics of the whole validation split."""
+def evaluate(
+    experiment: Experiment, eval_step: Callable, state: TrainState, broken: BrokenExamples
+) -> dict[str, float]:
+    """Returns the metrics of the whole validation split; adds to `broken` what it skipped."""
     put = experiment.placement.put
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
-        return metrics.means(metrics.total(eval_step(state, put(batch)) for batch in batches))
+        results = metrics.total(eval_step(state, put(batch)) for batch in batches)
+        broken.look("validation", batches)
+    return metrics.means(results)
 
 
 def main() -> None:

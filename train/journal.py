@@ -14,6 +14,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
+# What rows tell of time: the only numbers that a run and its repetition do not share.
+SPEEDS = ("steps_per_second", "examples_per_second", "step_seconds", "data_wait")
+
 
 class Journal:
     """Appends rows to a file, after cutting it back to the step that the run resumes at."""

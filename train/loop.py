@@ -14,11 +14,13 @@ import jax
 
 from perceiver.weights import native
 from train import curves, export, sharding, workdir
+from train.broken import BrokenExamples
 from train.checkpoint import Checkpoints
 from train.evaluate import evaluate
 from train.experiment import Experiment, make
 from train.init_from import with_weights
 from train.report import Report
+from train.speed import Watch
 from train.step import TrainState
 from train.window import NonFiniteError, Window
 
@@ -55,8 +57,12 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
             for damage in checkpoints.damaged:
                 report.say(f"passed over the damaged checkpoint {damage.path}: {damage.reason}")
             _introduce(report, experiment, state, origin)
-            window = Window(experiment.placement, totals)
-            state, results = _train(experiment, state, batches, window, checkpoints, report)
+            window, broken = Window(experiment.placement, totals), BrokenExamples(report.say)
+            with Watch() as watch:
+                state, results = _train(
+                    experiment, state, batches, window, checkpoints, report, watch, broken
+                )
+            broken.summarise()
             weights = export.weights_of(experiment, state)
             if main_host:
                 _finish(experiment, weights, folder, report)
@@ -99,7 +105,7 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
         report.say(sharding.format_table(sharding.sharding_table(state)))
 
 
-def _train(experiment, state, batches, window, checkpoints, report):
+def _train(experiment, state, batches, window, checkpoints, report, watch, broken):
     config, start = experiment.config.train, int(state.step)
     train_step, eval_step = experiment.train_step(), experiment.eval_step()
     references = experiment.task.references(
@@ -110,21 +116,28 @@ def _train(experiment, state, batches, window, checkpoints, report):
         last = step == config.steps
         if step > start or last:
             if last or step % config.eval_every == 0:
+                jax.block_until_ready(state)  # steps under way are no part of the pause
                 with report.paused():
-                    results = evaluate(experiment, eval_step, state) | references
+                    results = evaluate(experiment, eval_step, state, broken) | references
                 if step > start:  # else its line is there already
                     report.write(step, results, prefix="validation")
             if step > start and (last or step % config.save_every == 0):
-                _save(experiment, state, batches, window, checkpoints, step)
+                _check(window, checkpoints)  # what is not finite is never saved
+                with report.paused():
+                    _save(experiment, state, batches, window, checkpoints, step)
         if last:
             checkpoints.wait()
             return state, results
-        batch = experiment.placement.put(next(batches))
+        with report.waiting(watch.idle_since):
+            batch = next(batches)
+        broken.look("training", batches)
+        batch = experiment.placement.put(batch)
         if step == start:
             with report.compiling():
                 state, sums = jax.block_until_ready(train_step(state, batch))
         else:
             state, sums = train_step(state, batch)
+        watch.follow(sums)
         step += 1
         window.add(step, sums)
         if step % config.log_every == 0 or step == config.steps:
@@ -151,7 +164,6 @@ def _check(window: Window, checkpoints: Checkpoints) -> None:
 
 
 def _save(experiment, state, batches, window, checkpoints, step) -> None:
-    _check(window, checkpoints)  # what is not finite is never saved
     run_state = {"batches": batches.state(), "window": window.totals()}
     canonical = experiment.placement.canonical(state)
     checkpoints.save(step, canonical, run_state, experiment.config.to_dict())

@@ -17,6 +17,7 @@ from typing import TextIO
 from tensorboardX import SummaryWriter
 
 from train.journal import Journal
+from train.speed import Speed
 
 
 class Report:
@@ -48,7 +49,7 @@ class Report:
         self._total_steps, self._start_step = total_steps, start_step
         self._shown, self._active, self._clock = shown, active, clock
         self._console = _Console(sys.stdout if stream is None else stream)
-        self._speed = _Speed(total_steps, batch_size, clock)
+        self._speed = Speed(total_steps, batch_size, clock)
         if not active:
             return
         workdir = Path(workdir)
@@ -75,8 +76,8 @@ class Report:
             step: Steps done so far.
             scalars: Names to numbers. Those that are not finite are null in the journal and absent
                 from TensorBoard.
-            prefix: "" for training, which adds `steps_per_second` and `examples_per_second`; else
-                the name of a split, put before each name: "validation" gives "validation/loss".
+            prefix: "" for training, which adds what `Speed.measure` tells; else the name of a
+                split, put before each name: "validation" gives "validation/loss".
         """
         if not self._active:
             return
@@ -121,6 +122,17 @@ class Report:
         with self._speed.paused():
             yield
 
+    @contextlib.contextmanager
+    def waiting(self, idle_since: Callable[[], float] = lambda: -math.inf) -> Iterator[None]:
+        """Wraps the wait for the next batch, which is told as `data_wait`.
+
+        Args:
+            idle_since: Asked at the end: the time of this report's clock since which the device has
+                had nothing to do (`Watch.idle_since`). By default it never had.
+        """
+        with self._speed.waiting(idle_since):
+            yield
+
     def close(self) -> None:
         """Ends the progress line and closes the files."""
         if self._active:
@@ -133,50 +145,6 @@ class Report:
 
     def __exit__(self, *exception) -> None:
         self.close()
-
-
-class _Speed:
-    """Steps a second since the last measurement, and the time left at the pace of this life."""
-
-    def __init__(self, total_steps: int, batch_size: int, clock: Callable[[], float]):
-        self._total_steps, self._batch_size, self._clock = total_steps, batch_size, clock
-        self._first: tuple[int, float] | None = None  # step and time after the compiling step
-        self._last: tuple[int, float] | None = None  # step and time of the last measurement
-        self._pause = 0.0  # seconds of it since then
-
-    def begin(self, step: int) -> None:
-        """Counts from here."""
-        self._first = self._last = (step, self._clock())
-        self._pause = 0.0
-
-    def measure(self, step: int) -> dict[str, float]:
-        """The speeds since the last measurement; none at the first, or when no step was made."""
-        if self._last is None:
-            self.begin(step)
-            return {}
-        steps, seconds = step - self._last[0], self._clock() - self._last[1] - self._pause
-        if steps <= 0 or seconds <= 0:
-            return {}
-        self._last, self._pause = (step, self._clock()), 0.0
-        speed = steps / seconds
-        return {"steps_per_second": speed, "examples_per_second": speed * self._batch_size}
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        began = self._clock()
-        yield
-        self._pause += self._clock() - began
-
-    def words(self, step: int, speeds: Mapping[str, float]) -> list[str]:
-        """The speeds and the time left for the progress line; the latter counts the pauses too."""
-        if not speeds:
-            return []
-        pace = (self._clock() - self._first[1]) / (step - self._first[0])  # seconds a step
-        return [
-            f"{speeds['steps_per_second']:.3g} steps/s",
-            f"{speeds['examples_per_second']:.4g} examples/s",
-            f"ETA {_duration(pace * (self._total_steps - step))}",
-        ]
 
 
 class _Console:
@@ -214,9 +182,3 @@ class _Console:
 
 def _words(scalars: Mapping[str, float]) -> list[str]:
     return [f"{name} {float(value):.4g}" for name, value in scalars.items()]
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

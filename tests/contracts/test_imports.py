@@ -107,6 +107,7 @@ LAYERS = {
     "train": [
         (
             "__init__",
+            "broken",
             "curves",
             "integrity",
             "journal",
@@ -120,6 +121,7 @@ LAYERS = {
             "resolve",
             "schedules",
             "sharding",
+            "speed",
             "workdir",
         ),
         ("step",),

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from perceiver.weights import mapping, native
-from train.journal import read
+from train.journal import SPEEDS, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEEDS = {"steps_per_second", "examples_per_second"}
 SETTINGS = [
     "--config.train.steps=300",
     "--config.train.log_every=7",

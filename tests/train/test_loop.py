@@ -7,12 +7,13 @@ import pytest
 
 import train.loop
 from configs import digits
+from data import digits as digits_data
+from data.dataset import BrokenExample
 from perceiver.weights import mapping, native
 from train import workdir
-from train.journal import read
+from train.journal import SPEEDS, read
 from train.window import NonFiniteError, Window
 
-SPEEDS = {"steps_per_second", "examples_per_second"}
 STEPS = 11
 # After STEPS LAMB steps, relative to the largest parameter: placements reduce in another order.
 PLACEMENT_TOLERANCE = 1e-4
@@ -111,6 +112,38 @@ def test_what_a_run_leaves_behind(whole):
     assert lines[-1]["validation/accuracy"] == results["accuracy"]
     saved = json.loads((folder / "config.json").read_text())
     assert saved["model"]["kind"] == "image_classifier"
+
+
+def test_broken_examples_are_said_once_and_summed_up(tmp_path, monkeypatch, capsys):
+    intact = digits_data.Digits.example
+
+    def example(self, index, epoch):
+        if index % 100 == 7:
+            raise BrokenExample("cut short")
+        return intact(self, index, epoch)
+
+    monkeypatch.setattr(digits_data.Digits, "example", example)
+    train.loop.run(small_config(**{"data.batch_size": 64}), tmp_path)
+    told = capsys.readouterr().out.splitlines()
+    skipped = [line for line in told if line.startswith("broken ")]
+    assert len(set(skipped)) == len(skipped)
+    held_out = [line for line in skipped if line.startswith("broken validation")]
+    # of 599, in each of three evaluations
+    assert held_out == [
+        f"broken validation example, skipped: example {100 * i + 7}: cut short" for i in range(6)
+    ]
+    assert "broken training example, skipped: example" in "".join(skipped)
+    (summary,) = [line for line in told if "were skipped" in line]
+    assert summary.startswith(f"{len(skipped)} broken examples were skipped: example ")
+
+
+def test_every_log_line_says_how_long_the_data_took(whole):
+    timed = [row for row in read(whole[0] / "metrics.jsonl") if "data_wait" in row]
+    assert [row["step"] for row in timed] == [3, 6, 9, 11]
+    for row in timed:
+        assert 0 <= row["data_wait"] <= 1
+        share = row["step_seconds"] * row["steps_per_second"]
+        assert share + row["data_wait"] == pytest.approx(1)
 
 
 def test_a_finished_run_trains_no_further(whole):

@@ -65,7 +65,9 @@ def test_every_outlet_tells_the_same_story(tmp_path, clock):
     with make(tmp_path, clock, stream) as report:
         with report.compiling():
             clock.now += 8.25
-        clock.now += 4.5
+        with report.waiting():
+            clock.now += 1.125
+        clock.now += 3.375
         report.write(10, {"loss": np.float32(0.5), "lr": 2e-3})
         report.write(10, {"accuracy": 0.8125}, prefix="validation")
     assert journal.read(tmp_path / "metrics.jsonl") == [
@@ -75,12 +77,14 @@ def test_every_outlet_tells_the_same_story(tmp_path, clock):
             "lr": 2e-3,
             "steps_per_second": 2.0,
             "examples_per_second": 64.0,
+            "step_seconds": 0.375,
+            "data_wait": 0.25,
         },
         {"step": 10, "validation/accuracy": 0.8125},
     ]
     assert stream.getvalue().splitlines() == [
         "compiled in 8.2 s",
-        "step  10/100  loss 0.5  lr 0.002  2 steps/s  64 examples/s  ETA 0:45",
+        "step  10/100  loss 0.5  lr 0.002  2 steps/s  64 examples/s  data 25 %  ETA 0:45",
         "step  10/100  validation:  accuracy 0.8125",
     ]
     assert scalars(tmp_path) == [
@@ -88,6 +92,8 @@ def test_every_outlet_tells_the_same_story(tmp_path, clock):
         (10, "lr", pytest.approx(2e-3)),
         (10, "steps_per_second", 2.0),
         (10, "examples_per_second", 64.0),
+        (10, "step_seconds", 0.375),
+        (10, "data_wait", 0.25),
         (10, "validation/accuracy", 0.8125),
     ]
 
@@ -193,7 +199,7 @@ def test_other_hosts_write_nothing(tmp_path, clock):
     stream = io.StringIO()
     folder = tmp_path / "run"
     with make(folder, clock, stream, active=False) as report:
-        with report.compiling(), report.paused():
+        with report.compiling(), report.paused(), report.waiting():
             report.say("hello")
         report.write(7, {"loss": 1.0})
     assert stream.getvalue() == ""
