@@ -17,6 +17,7 @@ TRAIN = [
     "grain>=0.2.18",
     "matplotlib>=3.9",
     "ml-collections>=1.1",
+    "opencv-python-headless>=4.12",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",
     "scikit-learn>=1.5",

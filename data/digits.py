@@ -40,7 +40,8 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split; `image_size` other than 8 resizes, `channels` 3 repeats the grey value."""
     size, channels = config.image_size, config.channels
     evaluation = (images.CentralCrop(size, channels, fraction=1.0),)
-    augmentation = images.augmentation(config.augment, size, channels)
+    random = (config.rand_augment_layers, config.rand_augment_magnitude)
+    augmentation = images.augmentation(config.augment, size, channels, *random)
     geometry = augmentation if train and augmentation else evaluation
     facts = info(config)
     normalise = images.Normalise(facts.mean, facts.std)

@@ -1,7 +1,7 @@
 """Transforms for pictures: encoded bytes or uint8 arrays in, float32 [H, W, C] out.
 
 A crop takes its box from the header of the encoded picture, which is decoded once, when its pixels
-are needed. All resizing is Pillow's antialiased bicubic.
+are needed. Evaluation resizes by Pillow's antialiased bicubic, training by OpenCV's.
 """
 
 import contextlib
@@ -12,25 +12,43 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from data import opencv
 from data.dataset import BrokenExample, Example, Transform
+from data.rand_augment import RandAugment
 from perceiver.images import BrokenPicture, central_box, normalise, resize, to_array, to_pil
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
 
-def augmentation(name: str, size: int, channels: int) -> tuple[Transform, ...] | None:
+def augmentation(
+    name: str, size: int, channels: int, rand_augment_layers: int = 0, magnitude: float = 5
+) -> tuple[Transform, ...] | None:
     """Returns the training transforms of a named augmentation; None: as in evaluation.
 
+    Args:
+      name: one of `AUGMENTATIONS`.
+      size: of the model's input.
+      channels: of the model's input.
+      rand_augment_layers: operations of RandAugment after crop and flip; 0 for none.
+      magnitude: of these, 0 to 10.
+
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, a bad number, or RandAugment without a crop.
     """
+    random = (RandAugment(rand_augment_layers, magnitude),) if rand_augment_layers else ()
+    if name == "inception":
+        # In the released order: what follows the crop sees its own resolution.
+        return (InceptionCrop(size, channels), RandomFlip(), *random, Resize(size))
+    if random and name in AUGMENTATIONS:
+        raise ValueError(
+            f"data.rand_augment_layers {rand_augment_layers} does not go with data.augment "
+            f'{name!r}: set it to "inception", or the layers to 0'
+        )
     if name == "none":
         return None
     if name == "digits":
         whole = CentralCrop(size, channels, fraction=1.0)
         return (whole, RandomAffine(shift=0.1, rotation=15.0, scale=0.1))
-    if name == "inception":
-        return (InceptionCrop(size, channels), RandomFlip())
     raise ValueError(f"data.augment {name!r} is unknown: choose one of {AUGMENTATIONS}")
 
 
@@ -71,24 +89,29 @@ class CentralCrop:
 
 @dataclasses.dataclass(frozen=True)
 class InceptionCrop:
-    """A random rectangle, resized to size × size (Szegedy et al. 2015; Perceiver, section 4.1).
+    """A random rectangle (Szegedy et al. 2015; Perceiver, section 4.1), to be resized later.
 
     Its share of the area is uniform, the logarithm of its width / height is uniform; if no attempt
     fits into the picture, the largest central square is taken.
     """
 
-    size: int
+    size: int  # that it will be resized to: far larger crops of a JPEG come at lower resolution
     channels: int
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     attempts: int = 10
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """Replaces `image`, bytes or uint8 [H, W, C'], by uint8 [S, S, C]."""
+        """Replaces `image`, bytes or uint8 [H, W, C'], by uint8 [H', W', C]."""
+        image, pixels = example["image"], None
         with _decoding():
-            picture = to_pil(example["image"], self.channels)
+            picture = to_pil(image, self.channels)
             box = self.box(picture.size, rng)
-            return example | {"image": resize(picture, (self.size, self.size), box)}
+            if opencv.decodes(picture, self.channels):
+                pixels = opencv.decode_crop(image, box, at_least=self.size)
+            if pixels is None:  # another format, or damaged: Pillow says how
+                pixels = to_array(picture)[box[1] : box[3], box[0] : box[2]]
+        return example | {"image": pixels}
 
     def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Draws (left, top, right, bottom) in a picture of (width, height)."""
@@ -107,15 +130,26 @@ class InceptionCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+class Resize:
+    """Resizes to size × size, fast; see `opencv.resize`."""
+
+    size: int
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """Replaces `image`, uint8 [H, W, C], by uint8 [S, S, C]."""
+        return example | {"image": opencv.resize(example["image"], self.size)}
+
+
+@dataclasses.dataclass(frozen=True)
 class RandomFlip:
     """Mirrors left and right."""
 
     rate: float = 0.5
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """Mirrors `image` [H, W, C], as a view."""
+        """Mirrors `image`, uint8 [H, W, C]."""
         image = example["image"]  # [H, W, C]
-        return example | {"image": image[:, ::-1] if rng.random() < self.rate else image}
+        return example | {"image": opencv.mirror(image) if rng.random() < self.rate else image}
 
 
 @dataclasses.dataclass(frozen=True)

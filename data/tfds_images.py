@@ -49,7 +49,8 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     )
     size, channels = config.image_size, config.channels
     evaluation = (images.CentralCrop(size, channels, _crop_fraction(builder)),)
-    augmentation = images.augmentation(config.augment, size, channels)
+    random = (config.rand_augment_layers, config.rand_augment_magnitude)
+    augmentation = images.augmentation(config.augment, size, channels, *random)
     geometry = augmentation if train and augmentation else evaluation
     normalise = images.Normalise(*_statistics(channels))
     finish = (normalise, Cast("label", np.int32), Keep(("image", "label")))

@@ -33,6 +33,7 @@ THIRD_PARTY = {
         "PIL",
         "absl",
         "array_record",
+        "cv2",
         "grain",
         "ml_collections",
         "numpy",
@@ -63,6 +64,7 @@ OPTIONAL = {"perceiver": {"av", "huggingface_hub", "torch"}}
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "cv2": "opencv-python-headless",
     "haiku": "dm-haiku",
     "orbax": "orbax-checkpoint",
     "sklearn": "scikit-learn",

@@ -92,12 +92,16 @@ def test_inception_crop_falls_back_on_the_central_square(rng):
     assert crop.box((1000, 10), rng) == (495, 0, 505, 10)
 
 
-def test_inception_crop_resizes_the_box_it_draws(photo):
-    crop = images.InceptionCrop(11, 3)
-    result = crop({"image": photo}, generator(0, 1, 2, 3))["image"]
-    box = crop.box((101, 67), generator(0, 1, 2, 3))
-    expected = Image.fromarray(photo).crop(box).resize((11, 11), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(result, np.asarray(expected))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "array"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_inception_crop_cuts_the_box_it_draws(photo, kind, channels):
+    image = photo if kind == "array" else encode(photo, kind)
+    crop = images.InceptionCrop(29, channels, area=(0.1, 0.3))  # too small to be reduced
+    result = crop({"image": image}, generator(0, 1, 2, 3))["image"]
+    left, top, right, bottom = crop.box((101, 67), generator(0, 1, 2, 3))
+    whole = Image.fromarray(photo) if kind == "array" else Image.open(io.BytesIO(image))
+    whole = np.asarray(whole.convert("L" if channels == 1 else "RGB")).reshape(67, 101, channels)
+    np.testing.assert_array_equal(result, whole[top:bottom, left:right])
 
 
 def test_flip_mirrors_at_its_rate(photo, rng):
