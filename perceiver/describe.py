@@ -33,7 +33,7 @@ examples:
 """
 
 
-def load_spec(target: str) -> tuple[str, specs.Backbone]:
+def load_spec(target: str) -> tuple[str, specs.Spec]:
     """Returns (heading, spec) of a released model's name, or of a folder with a config.json.
 
     Raises:
@@ -83,8 +83,12 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
     yield _field("byte array", f"[M, C] = [{array['size']}, {array['channels']}]")
     for segment in array["segments"]:
         yield from _wrapped("", _segment(segment))
-    yield _field("latents", f"[N, D] = [{latents['size']}, {latents['channels']}]")
-    yield _field("stages", _stages(spec, len(summary["stages"])))
+    if latents is None:
+        yield from _wrapped("network", specs.parse(spec).network)
+        yield _field("latents", "none: no cross-attends, and no attention maps")
+    else:
+        yield _field("latents", f"[N, D] = [{latents['size']}, {latents['channels']}]")
+        yield _field("stages", _stages(spec, len(summary["stages"])))
     if len(summary["stages"]) > 1:
         yield _field(
             "sharing", f"cross-attends use weights {', '.join(map(str, spec['encoders']))}"
@@ -95,11 +99,9 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
         yield _field("output", f"{name} {_array(x)}".strip())
     for names, path in _by_path(summary["paths"]):
         yield from _wrapped("path", f"{names}: {path}")
-    yield _field(
-        "compute",
-        f"{spec['dtype']}, operands {spec['operands']}, attention kernel {spec['kernel']}, "
-        f"remat {spec['remat']}",
-    )
+    choices = (("operands", "operands"), ("attention kernel", "kernel"), ("remat", "remat"))
+    told = [f"{name} {spec[field]}" for name, field in choices if field in spec]
+    yield _field("compute", ", ".join([spec["dtype"], *told]))
 
 
 def _parameters(summary: dict[str, Any]) -> Iterable[str]:
@@ -125,7 +127,7 @@ def _parameters(summary: dict[str, Any]) -> Iterable[str]:
 def _flops(summary: dict[str, Any]) -> Iterable[str]:
     rows = summary["flops"]["rows"]
     whole = sum(row["flops"] for row in rows)
-    scale, unit = (1e9, "GFLOP") if whole >= 1e10 else (1e6, "MFLOP")
+    scale, unit = (1e9, "GFLOP") if whole >= 1e9 else (1e6, "MFLOP")
 
     def number(count: int) -> str:
         return f"{count / scale:>10,.3f}"
@@ -158,7 +160,10 @@ def _memory(summary: dict[str, Any]) -> Iterable[str]:
     for name, key in (
         ("byte array", "byte_array"),
         ("logits of one dense cross-attend", "cross_attention_logits"),
+        ("logits of one dense self-attend", "self_attention_logits"),
     ):
+        if f"{key}_per_example" not in memory:
+            continue
         rows.append((f"{name}, an example", memory[f"{key}_per_example"]))
         if batch > 1:
             rows.append((f"{name}, batch of {batch}", memory[f"{key}_batch"]))
@@ -222,7 +227,7 @@ def _note(module: dict[str, Any]) -> str:
         *rest, name = path.split("/")[:-1] or [""]  # without the leaf's own name
         matrix = f"{name} {'x'.join(map(str, shape))}".strip()
         parents.setdefault(rest[-1] if rest else "", []).append(matrix)
-    parts = [f"{name} ({', '.join(matrices)})" for name, matrices in parents.items()]
+    parts = [f"{name} ({', '.join(matrices)})".lstrip() for name, matrices in parents.items()]
     note = ", ".join(parts if len(parents) > 1 else itertools.chain(*parents.values()))
     return f"{module['layers']} layers: {note}".rstrip(": ") if module["layers"] else note
 

@@ -28,7 +28,7 @@ COMPUTE = (
 def load(
     source: str | os.PathLike,
     *,
-    spec: str | Mapping[str, Any] | specs.Backbone | None = None,
+    spec: str | Mapping[str, Any] | specs.Spec | None = None,
     image_size: tuple[int, int] | int | None = None,
     conv_kernel: str | None = None,
     batch_size: int = 16,
@@ -79,7 +79,7 @@ def load(
 
 
 def fresh(
-    spec: str | Mapping[str, Any] | specs.Backbone, *, seed: int = 0, batch_size: int = 16
+    spec: str | Mapping[str, Any] | specs.Spec, *, seed: int = 0, batch_size: int = 16
 ) -> Pretrained:
     """Returns a model with untrained weights, to try things or to start from.
 
@@ -103,7 +103,7 @@ def fresh(
 def read(
     source: str | os.PathLike,
     *,
-    spec: str | Mapping[str, Any] | specs.Backbone | None = None,
+    spec: str | Mapping[str, Any] | specs.Spec | None = None,
     conv_kernel: str | None = None,
 ) -> native.Saved:
     """Returns a source's model with its weights on the host; arguments and errors are `load`'s."""
@@ -111,7 +111,7 @@ def read(
     return formats.load(hub.locate(source), spec=spec, conv_kernel=conv_kernel)
 
 
-def _spec(spec: str | Mapping[str, Any] | specs.Backbone) -> Mapping[str, Any] | specs.Backbone:
+def _spec(spec: str | Mapping[str, Any] | specs.Spec) -> Mapping[str, Any] | specs.Spec:
     if not isinstance(spec, str):
         return spec
     if spec not in released.MODELS:

@@ -18,7 +18,7 @@ from perceiver.cross_attention import Plan, Sequence
 class Model:
     """Pure functions of one architecture. Inputs are a dict of arrays, see `example_inputs`."""
 
-    spec: specs.Backbone
+    spec: specs.Spec
     _transformed: hk.MultiTransformedWithState
 
     def init(self, rng: jax.Array):
@@ -39,7 +39,11 @@ class Model:
         return self._transformed.apply["predict"](params, state, rng, inputs, is_training)
 
     def encode(self, params, state, inputs: Inputs) -> jax.Array:
-        """Returns the latents [B, N, D] after the last stage."""
+        """Returns the latents [B, N, D] after the last stage.
+
+        Of a model without latents (image_resnet, image_transformer): the features that its head
+        reads, of each element or of a smaller grid.
+        """
         self.check(inputs)
         return self._transformed.apply["encode"](params, state, None, inputs)[0]
 
@@ -79,6 +83,7 @@ class Model:
         """Returns what the latents attend to: for each cross-attend, weights [B, H, N, M].
 
         The M elements are in the order of the inputs as they were given, a permutation undone.
+        A model without latents has no cross-attends, and so no maps: the list is empty.
         """
         self.check(inputs)
         return self._transformed.apply["attention_maps"](params, state, None, inputs)[0]
@@ -90,7 +95,8 @@ class Model:
 
         Returns:
           {"stage 1": plan, ..., "decoder": plan}; with several decoders, or calls of one,
-          "decoder video" and so on; without one, the stages alone.
+          "decoder video" and so on; without one, the stages alone. Empty for a model without
+          latents.
         """
         found = {}
 
@@ -114,7 +120,7 @@ class Model:
         KINDS[self.spec.kind].check(self.spec, inputs)
 
 
-def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None = None) -> Model:
+def build(spec: Mapping[str, Any] | specs.Spec, *, sequence: Sequence | None = None) -> Model:
     """Builds a model from a spec, e.g. `build(released.MODELS["imagenet-fourier"])`.
 
     Args:
@@ -122,6 +128,8 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
       sequence: a mesh axis over whose devices the byte array's elements are split.
     """
     spec = specs.parse(spec)
+    if sequence is not None and not isinstance(spec, specs.Backbone):
+        raise ValueError(f"{spec.kind} has no cross-attends, whose elements `sequence` splits")
     dtype = jnp.dtype(spec.dtype)
 
     def make():
@@ -142,19 +150,19 @@ def build(spec: Mapping[str, Any] | specs.Backbone, *, sequence: Sequence | None
         def predict(inputs, is_training=False):
             byte_array = preprocess(inputs, is_training)
             options = parts.options(inputs, lambda: byte_array)
-            return _float32(parts.perceiver(byte_array, is_training=is_training, **options))
+            return _float32(parts.body(byte_array, is_training=is_training, **options))
 
         def encode(inputs):
-            return parts.perceiver.encode(preprocess(inputs))
+            return parts.body.encode(preprocess(inputs))
 
         def attention_maps(inputs):
-            return list(map(parts.as_given, parts.perceiver.attention_maps(preprocess(inputs))))
+            return list(map(parts.as_given, parts.body.attention_maps(preprocess(inputs))))
 
         def plans(inputs, is_training):
             byte_array = preprocess(inputs, is_training)
-            stages = parts.perceiver.plans(byte_array, is_training=is_training)
+            stages = parts.body.plans(byte_array, is_training=is_training)
             options = parts.options(inputs, lambda: byte_array)
-            return stages | parts.head.plans(parts.perceiver.initial(byte_array), **options)
+            return stages | parts.head.plans(parts.body.initial(byte_array), **options)
 
         def decode(latents, inputs):
             options = parts.options(inputs, lambda: preprocess(inputs))

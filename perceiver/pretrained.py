@@ -18,14 +18,14 @@ from perceiver.weights import formats, native
 
 # What each kind of model can do besides `__call__`, `embed`, `attention_maps`, `save`.
 TASKS = {
-    "image_classifier": ("classify",),
+    **dict.fromkeys(specs.IMAGE_CLASSIFIERS, ("classify",)),
     "masked_lm": ("fill_mask",),
     "optical_flow": ("flow",),
     "video_autoencoder": ("autoencode",),
 }
 # From what a user gives to a dict of raw inputs: (spec, usage, *given).
 PREPARE = {
-    "image_classifier": image.prepare,
+    **dict.fromkeys(specs.IMAGE_CLASSIFIERS, image.prepare),
     "masked_lm": text.prepare,
     "optical_flow": flow.prepare,
     "video_autoencoder": video.prepare,
@@ -48,7 +48,7 @@ class Pretrained:
     batch_size: int = 16  # examples on the device at a time
 
     @property
-    def spec(self) -> specs.Backbone:
+    def spec(self) -> specs.Spec:
         return self.model.spec
 
     @property
@@ -136,7 +136,7 @@ class Pretrained:
         return video.autoencode(self.runner, source, audio, self.usage, top_k=top_k)
 
     def embed(self, *inputs, pool: Callable | None = np.mean) -> np.ndarray:
-        """Returns the latents of inputs, averaged: float32 [B, D].
+        """Returns the latents of inputs, averaged: float32 [B, D] (features, without latents).
 
         Args:
           inputs: what the task's method takes (text or texts, picture or pictures, two frames,

@@ -48,6 +48,25 @@ _MASKED_LM = {
     "query_residual": False,
 }
 
+_RESNET_50 = {
+    "kind": "image_resnet",
+    "image_shape": (224, 224, 3),
+    "classes": 1000,
+    "blocks_per_stage": (3, 4, 6, 3),
+    "stage_channels": (64, 128, 256, 512),
+    "bottleneck": True,
+    "stem": "imagenet",
+}
+
+_VIT_B = {
+    "kind": "image_transformer",
+    "classes": 1000,
+    "layers": 12,
+    "channels": 768,
+    "heads": 12,
+    "widening": 4,
+}
+
 MODELS = {
     # Perceiver IO, ImageNet: 48,440,627, 62,255,848 and 48,646,522 parameters.
     "imagenet-fourier": {**_IMAGENET_IO, "stem": "pixels", "positions": "fourier", "bands": 64},
@@ -79,6 +98,27 @@ MODELS = {
         **_PERCEIVER_IMAGENET,
         "encoders": (0, 1, 2, 3, 4, 5, 6, 7),
         "processors": (0, 1, 2, 3, 4, 5, 6, 7),
+    },
+    # What the Perceiver is compared with (tables 1 and 2). ResNet-50 and ViT-B/16 as in their own
+    # papers, and with Fourier features (FF) concatenated to every pixel: that the first layer is
+    # then as much wider is this project's reading.
+    "resnet-50": _RESNET_50,
+    "resnet-50-fourier": {**_RESNET_50, "positions": "fourier", "bands": 64},
+    "vit-b-16": {**_VIT_B, "image_shape": (224, 224, 3), "patch_size": 16, "positions": "learned"},
+    "vit-b-16-fourier": {
+        **_VIT_B,
+        "image_shape": (224, 224, 3),
+        "patch_size": 16,
+        "positions": "fourier",
+        "bands": 64,
+    },
+    # Every pixel of a 64x64 image is an element. The layers' size is not known: here ViT-B's.
+    "transformer-64": {
+        **_VIT_B,
+        "image_shape": (64, 64, 3),
+        "patch_size": 1,
+        "positions": "fourier",
+        "bands": 64,
     },
     # Perceiver IO, bytes: 201,108,230 parameters, and the larger "++" of 425.6M.
     "masked-lm-bytes": {

@@ -18,7 +18,7 @@ from perceiver import specs
 _TABLE = "inputs/positions"
 
 
-def resize(spec: specs.Backbone, params: dict[str, Any], size: tuple[int, int]):
+def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
     """Returns (spec, params) for images of another (height, width).
 
     Raises:
@@ -41,7 +41,7 @@ def resize(spec: specs.Backbone, params: dict[str, Any], size: tuple[int, int]):
     return dataclasses.replace(spec, **changes), params
 
 
-def _grid(spec: specs.Backbone, size: tuple[int, ...]) -> tuple[int, int]:
+def _grid(spec: specs.Spec, size: tuple[int, ...]) -> tuple[int, int]:
     """Returns the grid that has positions: the convolutional stem halves twice, rounding up."""
     halvings = 2 if getattr(spec, "stem", "") == "conv" else 0
     return tuple(-(-side // 2**halvings) for side in size[:2])

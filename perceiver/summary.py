@@ -17,11 +17,11 @@ from perceiver.byte_array import ByteArray, Segment
 from perceiver.models import Model, build
 from perceiver.processor import is_stacked
 
-_ORDER = ("inputs", "embedding", "latents", "encoder", "processor", "outputs")
+_ORDER = ("inputs", "embedding", "latents", "encoder", "processor", "norm", "resnet", "outputs")
 
 
 def summarize(
-    spec: Mapping[str, Any] | specs.Backbone,
+    spec: Mapping[str, Any] | specs.Spec,
     *,
     batch_size: int = 1,
     depth: int = 3,
@@ -52,11 +52,7 @@ def summarize(
         "batch_size": batch_size,
         "inputs": {name: _array(x) for name, x in inputs.items()},
         "byte_array": _byte_array(array),
-        "latents": {"size": model.spec.latents, "channels": model.spec.latent_channels},
-        "stages": [
-            {"encoder": encoder, "processor": processor}
-            for encoder, processor in model.spec.sharing.stages
-        ],
+        **_latents(model.spec),
         "paths": {name: str(plan) for name, plan in model.explain(batch_size).items()},
         "outputs": _outputs(jax.eval_shape(forward, params, state, inputs)),
         "parameters": {
@@ -83,6 +79,14 @@ def byte_array_shapes(model: Model, inputs: Mapping[str, Any] | None = None) -> 
         return transformed.apply(params, state, None, inputs, False)[0]
 
     return jax.eval_shape(run, model.example_inputs(1) if inputs is None else inputs)
+
+
+def _latents(spec: specs.Spec) -> dict[str, Any]:
+    """Returns the latents and the stages that read the inputs; None and [] without latents."""
+    if not isinstance(spec, specs.Backbone):
+        return {"latents": None, "stages": []}
+    stages = [{"encoder": encoder, "processor": body} for encoder, body in spec.sharing.stages]
+    return {"latents": {"size": spec.latents, "channels": spec.latent_channels}, "stages": stages}
 
 
 def _outputs(x: jax.ShapeDtypeStruct | Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def _module(name: str, modules: dict[str, Any]) -> dict[str, Any]:
     return {"path": name, "parameters": _size(modules), "layers": layers, "matrices": matrices}
 
 
-def _flops(spec: specs.Backbone, batch_size: int) -> dict[str, Any]:
+def _flops(spec: specs.Spec, batch_size: int) -> dict[str, Any]:
     rows = flops.forward(spec)
     return {
         "per_example": flops.per_example(rows),
@@ -158,21 +162,23 @@ def _flops(spec: specs.Backbone, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _memory(
-    spec: specs.Backbone, parameters: int, array: ByteArray, batch_size: int
-) -> dict[str, int]:
+def _memory(spec: specs.Spec, parameters: int, array: ByteArray, batch_size: int) -> dict[str, int]:
     """Returns bytes. Parameters, gradients and moments are float32 whatever the compute dtype."""
     byte_array = array.size * array.channels * jnp.dtype(spec.dtype).itemsize
-    logits = spec.cross_heads * spec.latents * array.size * jnp.dtype(jnp.float32).itemsize
-    parameter_bytes = parameters * jnp.dtype(jnp.float32).itemsize
+    float32 = jnp.dtype(jnp.float32).itemsize
+    parameter_bytes = parameters * float32
+    found = {"byte_array": byte_array}
+    if isinstance(spec, specs.Backbone):
+        logits = spec.cross_heads * spec.latents * array.size * float32
+        found["cross_attention_logits"] = logits
+    if isinstance(spec, specs.Transformer):
+        found["self_attention_logits"] = spec.heads * array.size**2 * float32
     return {
         "parameters": parameter_bytes,
         "gradients": parameter_bytes,
         "optimizer_state": 2 * parameter_bytes,
-        "byte_array_per_example": byte_array,
-        "byte_array_batch": byte_array * batch_size,
-        "cross_attention_logits_per_example": logits,
-        "cross_attention_logits_batch": logits * batch_size,
+        **{f"{name}_per_example": size for name, size in found.items()},
+        **{f"{name}_batch": size * batch_size for name, size in found.items()},
     }
 
 

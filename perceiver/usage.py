@@ -2,7 +2,7 @@
 
 A plain dict that is saved with the weights (`config.json`); its sections by kind of model:
 
-  image_classifier   labels: [K names]; image: {mean, std, crop_fraction}
+  image_*            labels: [K names]; image: {mean, std, crop_fraction}
   masked_lm          tokenizer: "bytes"
   optical_flow       flow: {scale: pixels per unit of the model's output}
   video_autoencoder  labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
@@ -20,7 +20,7 @@ FRAMES_PER_SECOND = 25  # of the released video model's clips, with 1,920 sample
 SAMPLE_RATE = 48_000
 
 
-def default(spec: specs.Backbone, labels: Sequence[str] | None = None) -> dict[str, Any]:
+def default(spec: specs.Spec, labels: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns how the released models of this kind are used.
 
     Args:
@@ -51,7 +51,7 @@ def _image(spec) -> dict[str, Any]:
 
 
 _OF_KIND = {
-    "image_classifier": _image,
+    **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _image),
     "masked_lm": lambda spec: {"tokenizer": "bytes"},
     "optical_flow": lambda spec: {"flow": {"scale": FLOW_SCALE}},
     "video_autoencoder": lambda spec: {

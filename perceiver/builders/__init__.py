@@ -1,12 +1,21 @@
 """Builders: from a spec to the modules of a model, and what each kind takes as inputs."""
 
-from perceiver.builders import image_classifier, masked_lm, optical_flow, video_autoencoder
+from perceiver.builders import (
+    image_classifier,
+    image_resnet,
+    image_transformer,
+    masked_lm,
+    optical_flow,
+    video_autoencoder,
+)
 from perceiver.builders.parts import Inputs, Kind, Parts
 
 __all__ = ["KINDS", "Inputs", "Kind", "Parts"]
 
 KINDS: dict[str, Kind] = {
     "image_classifier": image_classifier.KIND,
+    "image_resnet": image_resnet.KIND,
+    "image_transformer": image_transformer.KIND,
     "masked_lm": masked_lm.KIND,
     "optical_flow": optical_flow.KIND,
     "video_autoencoder": video_autoencoder.KIND,

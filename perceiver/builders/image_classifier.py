@@ -34,7 +34,7 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
         )
     return Parts(
         preprocess=lambda x, *, is_training: inputs(x["image"], is_training=is_training),
-        perceiver=backbone(spec, head),
+        body=backbone(spec, head),
         head=head,
         options=lambda x, byte_array: {},
         as_given=inputs.as_given,

@@ -36,7 +36,7 @@ def _parts(spec: specs.MaskedLM) -> Parts:
     )
     return Parts(
         preprocess=lambda x, *, is_training: inputs(x["tokens"], x["input_mask"]),
-        perceiver=backbone(spec, head),
+        body=backbone(spec, head),
         head=head,
         options=lambda x, byte_array: {
             "length": x["input_mask"].shape[1],

@@ -29,7 +29,7 @@ def _parts(spec: specs.OpticalFlow) -> Parts:
     )
     return Parts(
         preprocess=lambda x, *, is_training: inputs(x["frames"]),
-        perceiver=backbone(spec, head),
+        body=backbone(spec, head),
         head=head,
         options=lambda x, byte_array: {"pixels": byte_array()},
     )

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from perceiver import specs
+from perceiver.baseline import Baseline
 from perceiver.byte_array import ByteArray
 from perceiver.encoder import Encoder
+from perceiver.layers import LayerNorm
 from perceiver.model import Perceiver
 from perceiver.positions import LearnedTable
 from perceiver.processor import Processor
@@ -20,7 +22,7 @@ class Parts(NamedTuple):
     """A model's modules, made inside a Haiku transform."""
 
     preprocess: Callable[..., ByteArray]  # (inputs, *, is_training) -> byte array
-    perceiver: Perceiver
+    body: Perceiver | Baseline
     head: Any  # see perceiver.outputs
     # (inputs, function that gives their byte array) -> the head's options
     options: Callable[[Inputs, Callable[[], ByteArray]], dict[str, Any]]
@@ -78,6 +80,28 @@ def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
         decode=decode,
         dtype=jnp.dtype(spec.dtype),
     )
+
+
+def transformer(spec: specs.Transformer, decode: Callable) -> Baseline:
+    """Returns a processor on all elements of a byte array, as wide as they are, with its head."""
+    processor = Processor(
+        layers=spec.layers,
+        heads=spec.heads,
+        widening=spec.widening,
+        activation=spec.activation,
+        dropout_rate=spec.dropout_rate,
+        attention_dropout_rate=spec.attention_dropout_rate,
+        compute=spec.compute,
+        remat=spec.remat,
+        name="processor",
+    )
+    norm = LayerNorm(name="norm")  # pre-norm layers leave the stream itself without one
+
+    def features(byte_array: ByteArray, *, is_training: bool) -> jax.Array:
+        elements, mask = byte_array.dense(), byte_array.mask
+        return norm(processor(elements, mask=mask, is_training=is_training))
+
+    return Baseline(features=features, decode=decode)
 
 
 def _numbered(name: str, index: int) -> str:

@@ -48,7 +48,7 @@ def _parts(spec: specs.VideoAutoencoder) -> Parts:
 
     return Parts(
         preprocess=preprocess,
-        perceiver=backbone(spec, head),
+        body=backbone(spec, head),
         head=head,
         options=lambda x, byte_array: {name: x.get(name) for name in _QUERIES},
     )

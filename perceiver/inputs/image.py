@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.byte_array import ByteArray, Segment
+from perceiver.convolution import batch_norm, convolve
 from perceiver.inputs import permutation
 from perceiver.layers import Linear
 from perceiver.positions import Dense, LearnedTable, SeparableFourier
 
 STEMS = ("pixels", "conv1x1", "conv")
-POSITIONS = ("fourier", "learned")
+POSITIONS = ("fourier", "learned")  # of a Perceiver; others may do without: "none"
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -24,10 +25,10 @@ class ImageInputs(hk.Module):
 
     stem: str  # one of STEMS
     stem_channels: int  # of the two convolutions; pixels keep their own
-    positions: str  # one of POSITIONS
+    positions: str  # one of POSITIONS, or none
     bands: int  # K, Fourier
-    max_resolution: tuple[int, ...] | None  # Fourier; None: the grid's own size
-    position_channels: int  # learned
+    max_resolution: tuple[int, ...] | None = None  # Fourier; None: the grid's own size
+    position_channels: int = 0  # learned
     permutation: int = 0  # seed of one, of all elements with their positions; 0: none
     name: str | None = None
 
@@ -51,6 +52,8 @@ class ImageInputs(hk.Module):
 
     @hk.transparent
     def _positions(self, dims):
+        if self.positions == "none":
+            return None
         if self.positions == "fourier":
             return SeparableFourier.of_grid(
                 dims, bands=self.bands, max_resolution=self.max_resolution
@@ -65,8 +68,7 @@ class ConvStem(hk.Module):
     """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2: a quarter of each
     side.
 
-    Perceiver IO, appendix A.3. Batch statistics are those of the array the step sees: of the
-    replica's share under `pmap` (as in the paper's runs), of the whole batch otherwise.
+    Perceiver IO, appendix A.3.
     """
 
     channels: int
@@ -77,13 +79,6 @@ class ConvStem(hk.Module):
     ) -> jax.Array:  # [B, H, W, C] -> [B, H/4, W/4, channels]
         shape = (7, 7, image.shape[-1], self.channels)  # HWIO
         init = hk.initializers.TruncatedNormal((49 * image.shape[-1]) ** -0.5)
-        w = hk.get_parameter("w", shape, jnp.float32, init=init).astype(image.dtype)
-        x = jax.lax.conv_general_dilated(
-            image, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        norm = hk.BatchNorm(
-            create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, name="batch_norm"
-        )
-        x = norm(x.astype(jnp.float32), is_training=is_training)
-        x = jax.nn.relu(x).astype(image.dtype)
+        w = hk.get_parameter("w", shape, jnp.float32, init=init)
+        x = jax.nn.relu(batch_norm(convolve(image, w, stride=2), is_training=is_training))
         return hk.max_pool(x, window_shape=(1, 3, 3, 1), strides=(1, 2, 2, 1), padding="SAME")

@@ -10,31 +10,44 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver.specs.backbone import DTYPES, Backbone
+from perceiver.specs.backbone import Backbone
 from perceiver.specs.image_classifier import ImageClassifier
+from perceiver.specs.image_resnet import ImageResNet
+from perceiver.specs.image_transformer import ImageTransformer
 from perceiver.specs.masked_lm import MaskedLM
 from perceiver.specs.optical_flow import OpticalFlow
+from perceiver.specs.spec import DTYPES, Spec
+from perceiver.specs.transformer import Transformer
 from perceiver.specs.video_autoencoder import VideoAutoencoder
 
 __all__ = [
     "DTYPES",
+    "IMAGE_CLASSIFIERS",
     "KINDS",
     "Backbone",
     "ImageClassifier",
+    "ImageResNet",
+    "ImageTransformer",
     "MaskedLM",
     "OpticalFlow",
+    "Spec",
+    "Transformer",
     "VideoAutoencoder",
     "parse",
 ]
 
-KINDS: dict[str, type[Backbone]] = {
-    cls.kind: cls for cls in (ImageClassifier, MaskedLM, OpticalFlow, VideoAutoencoder)
+_IMAGE_CLASSIFIERS = (ImageClassifier, ImageResNet, ImageTransformer)
+
+KINDS: dict[str, type[Spec]] = {
+    cls.kind: cls for cls in (*_IMAGE_CLASSIFIERS, MaskedLM, OpticalFlow, VideoAutoencoder)
 }
+# Kinds that take images and give logits of classes: trained and used in the same way.
+IMAGE_CLASSIFIERS = tuple(cls.kind for cls in _IMAGE_CLASSIFIERS)
 
 
-def parse(spec: Mapping[str, Any] | Backbone) -> Backbone:
+def parse(spec: Mapping[str, Any] | Spec) -> Spec:
     """Returns the checked spec of a flat dict; errors name the field, its value and the remedy."""
-    if isinstance(spec, Backbone):
+    if isinstance(spec, Spec):
         return spec
     if isinstance(spec, str):
         raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")

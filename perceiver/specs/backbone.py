@@ -1,22 +1,18 @@
-"""The part that the specs of all kinds share, and how a spec's fields are checked."""
+"""The part that the specs of all Perceivers share."""
 
 import dataclasses
-from typing import Any, ClassVar
 
 from perceiver import attention
 from perceiver.compute import OPERANDS, PATHS, Compute
 from perceiver.layers import ACTIVATIONS
 from perceiver.model import Sharing
 from perceiver.processor import REMAT
-
-DTYPES = ("float32", "bfloat16")
+from perceiver.specs.spec import Spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """The part that all models share: latents, cross-attends, processors."""
-
-    kind: ClassVar[str]
+class Backbone(Spec):
+    """The part that all Perceivers share: latents, cross-attends, processors."""
 
     latents: int  # N
     latent_channels: int  # D
@@ -41,25 +37,18 @@ class Backbone:
     decode_path: str = "auto"  # the same of the decoder
     chunk: int = 0  # elements that a cross-attend handles at a time; 0: chosen for the platform
     remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
-    dtype: str = "float32"  # compute dtype; parameters, softmax, norms stay float32
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # JSON and ml_collections give lists
-            if isinstance(getattr(self, field.name), list):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-            self._check_type(field)
-        counts = ("latents", "latent_channels", "layers", "blocks", "cross_heads", "self_heads")
-        for name in (*counts, "cross_widening", "self_widening"):
-            self._require(getattr(self, name) > 0, name, "must be positive")
-        for name in ("dropout_rate", "attention_dropout_rate"):
-            self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
+        super().__post_init__()
+        self._positive("latents", "latent_channels", "layers", "blocks", "cross_heads")
+        self._positive("self_heads", "cross_widening", "self_widening")
+        self._rate("dropout_rate", "attention_dropout_rate")
         self._choice("activation", tuple(ACTIVATIONS))
         self._choice("kernel", ("auto", *attention.KERNELS))
         self._choice("operands", OPERANDS)
         self._choice("cross_path", PATHS)
         self._choice("decode_path", PATHS)
         self._choice("remat", REMAT)
-        self._choice("dtype", DTYPES)
         for part, width in (("self", self.latent_channels), ("cross", 0)):
             heads = getattr(self, f"{part}_heads")
             for name in (f"{part}_qk_channels", f"{part}_v_channels"):
@@ -85,41 +74,9 @@ class Backbone:
     def decode_compute(self) -> Compute:
         return dataclasses.replace(self.compute, path=self.decode_path)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the flat dict that `parse` reads."""
-        return {"kind": self.kind, **dataclasses.asdict(self)}
-
-    def _require(self, condition: bool, name: str, rule: str) -> None:
-        if not condition:
-            raise ValueError(f"{self.kind}: {name}={getattr(self, name)!r} {rule}")
-
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            self._require(getattr(self, name) > 0, name, "must be positive")
-
-    def _shape(self, name: str, axes: str) -> None:
-        """Checks a tuple of positive sizes, one for each word of `axes`."""
-        shape = getattr(self, name)
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
-        self._require(whole and len(shape) == len(axes.split(", ")), name, f"must be ({axes})")
-
     def _divides(self, heads: str, *names: str) -> None:
         """Checks that widths of the queries' heads, 0 being as wide as the latents, divide."""
         for name in names:
             channels = getattr(self, name) or self.latent_channels
             rule = f"({channels}) must be a multiple of {heads}={getattr(self, heads)}"
             self._require(channels % getattr(self, heads) == 0, name, rule)
-
-    def _check_type(self, field: dataclasses.Field) -> None:
-        value = getattr(self, field.name)
-        kinds = {int: int, float: int | float, str: str, bool: bool}
-        kind = kinds.get(field.type, tuple)
-        fits = isinstance(value, kind) and (field.type is bool or not isinstance(value, bool))
-        self._require(fits, field.name, f"must be of type {getattr(kind, '__name__', 'float')}")
-        if field.type is int:
-            self._require(value >= 0, field.name, "must not be negative")
-
-    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
-        self._require(
-            getattr(self, name) in choices, name, f"is unknown; choose one of {', '.join(choices)}"
-        )

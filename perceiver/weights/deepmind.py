@@ -33,9 +33,7 @@ _TELLING = {
 _SHOWN = 5  # differences from the released model, in an error
 
 
-def read(
-    path: str | os.PathLike, *, spec: Mapping[str, Any] | specs.Backbone | None = None
-) -> Saved:
+def read(path: str | os.PathLike, *, spec: Mapping[str, Any] | specs.Spec | None = None) -> Saved:
     """Reads a checkpoint array by array, and runs nothing of it.
 
     Args:

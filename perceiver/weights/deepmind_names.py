@@ -36,6 +36,8 @@ def rules(spec: specs.Backbone, *, history: bool = True) -> tuple[Rule, ...]:
     Raises:
       ValueError: DeepMind's code has no such model.
     """
+    if not isinstance(spec, specs.Backbone):
+        raise ValueError(f"the released files hold Perceiver IO models, not {spec.kind}")
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
             "the released files hold Perceiver IO models: one cross-attend, and queries as head; "

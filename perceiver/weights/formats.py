@@ -31,7 +31,7 @@ _LOOKS = {  # the first bytes of files that are often mistaken
 def load(
     path: str | os.PathLike,
     *,
-    spec: Mapping[str, Any] | specs.Backbone | None = None,
+    spec: Mapping[str, Any] | specs.Spec | None = None,
     conv_kernel: str | None = None,
 ) -> Saved:
     """Reads a model with its weights from a file or folder of any format.

@@ -44,7 +44,7 @@ def inspect(path: str | os.PathLike) -> dict[str, Any]:
     }
 
 
-def _spec(place: pathlib.Path, arrays: Arrays) -> specs.Backbone:
+def _spec(place: pathlib.Path, arrays: Arrays) -> specs.Spec:
     """The model that a file says it is, or that its arrays are."""
     kind = formats.detect(place)
     if kind == "deepmind":
@@ -60,7 +60,7 @@ def _spec(place: pathlib.Path, arrays: Arrays) -> specs.Backbone:
     return specs.parse(sizes)
 
 
-def _model(spec: specs.Backbone) -> dict[str, Any]:
+def _model(spec: specs.Spec) -> dict[str, Any]:
     model = build(spec)
     params, state = jax.eval_shape(model.init, jax.random.key(0))
     names = [name for name, sizes in MODELS.items() if meaning(specs.parse(sizes)) == meaning(spec)]
@@ -94,11 +94,14 @@ def render(found: dict[str, Any], *, list_arrays: bool = False) -> str:
             )
             for i, (name, x) in enumerate(model["inputs"].items())
         ]
-        rows.append(("latents", f"{spec['latents']} x {spec['latent_channels']}"))
-        blocks = f", {spec['blocks']} times" if spec["blocks"] > 1 else ""
-        rows.append(
-            ("layers", f"{spec['layers']} self-attends of {spec['self_heads']} heads{blocks}")
-        )
+        if "latents" not in spec:
+            rows.append(("network", specs.parse(spec).network))
+        else:
+            rows.append(("latents", f"{spec['latents']} x {spec['latent_channels']}"))
+            blocks = f", {spec['blocks']} times" if spec["blocks"] > 1 else ""
+            rows.append(
+                ("layers", f"{spec['layers']} self-attends of {spec['self_heads']} heads{blocks}")
+            )
         state = f", and {model['state']:,} of state" if model["state"] else ""
         rows.append(("parameters", f"{model['parameters']:,}{state}"))
     dtypes = ", ".join(f"{count} {name}" for name, count in found["dtypes"].items())

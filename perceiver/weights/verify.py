@@ -45,7 +45,7 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
         names = ", ".join(bad[:_SHOWN]) + more
         return Report(Outcome.WRONG, (f"not finite (NaN or infinity): {names}",))
     lines = [f"all names and shapes fit; all {count:,} values in {len(arrays)} arrays are finite"]
-    means = meaning(dataclasses.replace(saved.model.spec, activation=specs.Backbone.activation))
+    means = meaning(saved.model.spec) | {"activation": specs.Backbone.activation}
     known = [x for x in records if meaning(specs.parse(MODELS[x.model])) == means]
     if not known:
         names = ", ".join(sorted({record.model for record in records}))

@@ -63,6 +63,25 @@ VIDEO_SPEC = {
     "layers": 2,
     "self_heads": 2,
 }
+RESNET_SPEC = {
+    "kind": "image_resnet",
+    "image_shape": (11, 14, 3),
+    "classes": 13,
+    "blocks_per_stage": (2, 1),
+    "stage_channels": (5, 7),
+    "positions": "fourier",
+    "bands": 2,
+}
+TRANSFORMER_SPEC = {
+    "kind": "image_transformer",
+    "image_shape": (6, 10, 3),
+    "classes": 13,
+    "layers": 2,
+    "channels": 8,
+    "heads": 2,
+    "patch_size": 2,
+    "bands": 2,
+}
 # As small as Hugging Face's class allows.
 SMALL_TEXT_SPEC = TEXT_SPEC | {
     "embedding_channels": 16,
@@ -89,6 +108,16 @@ def flow_spec() -> dict:
 @pytest.fixture
 def video_spec() -> dict:
     return dict(VIDEO_SPEC)
+
+
+@pytest.fixture
+def resnet_spec() -> dict:
+    return dict(RESNET_SPEC)
+
+
+@pytest.fixture
+def transformer_spec() -> dict:
+    return dict(TRANSFORMER_SPEC)
 
 
 @pytest.fixture(scope="session")

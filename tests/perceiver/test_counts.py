@@ -14,6 +14,13 @@ COUNTS = {
     "imagenet-fourier": 48_440_627,
     "imagenet-learned": 62_255_848,
     "imagenet-conv": 48_646_522,
+    # He et al. 2015: "25.6M"; the first convolution reads 258 more channels.
+    "resnet-50": 25_557_032,
+    "resnet-50-fourier": 26_366_120,
+    # Dosovitskiy et al. 2020: "86M". Theirs, with a class token and its position, is 1,536 larger.
+    "vit-b-16": 86_566_120,
+    "vit-b-16-fourier": 137_140_456,
+    "transformer-64": 86_026_216,
     # Perceiver IO, table 1: "201M" (UTF-8 bytes) and "425M" (the same, "++").
     "masked-lm-bytes": 201_108_230,
     "masked-lm-bytes-plus": 425_607_430,

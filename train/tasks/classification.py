@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
+from perceiver import specs
 from train import losses, metrics, mixing, pictures
 from train.tasks.task import Batch, Task
 
@@ -57,12 +58,15 @@ def make(config: Any, info: Any) -> Task:
         real = np.flatnonzero(batch["mask"])[:6]
         images = {"image": batch["image"][real]}
         maps = jax.jit(model.attention_maps)(params, net_state, images)
+        names = [info.labels[label] for label in batch["label"][real]]
+        samples = pictures.save_samples(folder / "samples", pixels[real], names)
+        shown = {"sample images": samples}
+        if not maps:  # a model without latents has no cross-attends to show
+            return shown
         attention = pictures.draw_attention(
             folder / "attention.png", pixels[real], [np.asarray(m) for m in maps]
         )
-        names = [info.labels[label] for label in batch["label"][real]]
-        samples = pictures.save_samples(folder / "samples", pixels[real], names)
-        return {"what the latents attend to": attention, "sample images": samples}
+        return {"what the latents attend to": attention} | shown
 
     return Task(
         name="classification",
@@ -83,8 +87,11 @@ def make(config: Any, info: Any) -> Task:
 
 
 def _check(spec: Any, info: Any) -> None:
-    if spec.kind != "image_classifier":
-        raise ValueError(f"task 'classification' needs an image_classifier, not a {spec.kind!r}")
+    if spec.kind not in specs.IMAGE_CLASSIFIERS:
+        raise ValueError(
+            f"task 'classification' needs a model of kind {', '.join(specs.IMAGE_CLASSIFIERS)}, "
+            f"not {spec.kind!r}"
+        )
     if info.labels is None or spec.classes != len(info.labels):
         classes = 0 if info.labels is None else len(info.labels)
         raise ValueError(

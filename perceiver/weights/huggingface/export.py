@@ -23,8 +23,11 @@ def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `config.json` with which Hugging Face's class builds the model of a spec.
 
     Raises:
-      ValueError: its constructor fixes a size that differs; lists all such fields.
+      ValueError: they have no such model, or its constructor fixes a size that differs; lists all
+        such fields.
     """
+    if not isinstance(spec, specs.Backbone):
+        raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
     widths = _widths(spec)
     config = DEFAULTS | {
         "num_latents": spec.latents,
@@ -181,19 +184,21 @@ def _check(spec: specs.Backbone, config: Mapping[str, Any]) -> None:
         )
 
 
-def meaning(spec: specs.Backbone) -> dict[str, Any]:
+def meaning(spec: specs.Spec) -> dict[str, Any]:
     """Returns what makes a model: the fields that apply, with rules of 0 and () resolved.
 
     Two specs of the same meaning are the same function of the same parameters.
     """
     fields = {name: x for name, x in spec.to_dict().items() if name not in _FREE}
+    if not isinstance(spec, specs.Backbone):
+        return fields
     fields |= _all_widths(spec)
     if spec.kind == "image_classifier":
         grid = spec.image_shape[:2]
         if spec.stem == "conv":
             grid = tuple(-(-n // 4) for n in grid)
         fields["max_resolution"] = spec.max_resolution or grid
-        unused = {"pixels": ["stem_channels"]}.get(spec.stem, [])
+        unused = ["permutation", *{"pixels": ["stem_channels"]}.get(spec.stem, [])]
         unused += {"fourier": ["position_channels"], "learned": ["bands", "max_resolution"]}[
             spec.positions
         ]

@@ -57,6 +57,8 @@ def rules(spec: specs.Backbone, conv_kernel: str = "torch") -> tuple[Rule, ...]:
     Raises:
       ValueError: Hugging Face has no such model, or conv_kernel is unknown.
     """
+    if not isinstance(spec, specs.Backbone):
+        raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
             "Hugging Face's classes are Perceiver IO models: one cross-attend, and queries as "

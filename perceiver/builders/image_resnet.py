@@ -1,0 +1,42 @@
+"""The parts of a residual network."""
+
+from perceiver import specs
+from perceiver.baseline import Baseline
+from perceiver.builders import image_classifier
+from perceiver.builders.parts import Kind, Parts
+from perceiver.inputs.image import ImageInputs
+from perceiver.outputs.classes import MeanClassifier
+from perceiver.resnet import ResNet
+
+
+def _parts(spec: specs.ImageResNet) -> Parts:
+    inputs = ImageInputs(
+        stem="pixels",
+        stem_channels=0,
+        positions=spec.positions,
+        bands=spec.bands,
+        permutation=spec.permutation,
+        name="inputs",
+    )
+    resnet = ResNet(
+        blocks_per_stage=spec.blocks_per_stage,
+        stage_channels=spec.stage_channels,
+        bottleneck=spec.bottleneck,
+        stem=spec.stem,
+        name="resnet",
+    )
+    head = MeanClassifier(classes=spec.classes, name="outputs")
+    return Parts(
+        preprocess=lambda x, *, is_training: inputs(x["image"], is_training=is_training),
+        body=Baseline(features=resnet, decode=head),
+        head=head,
+        options=lambda x, byte_array: {},
+    )
+
+
+KIND = Kind(
+    _parts,
+    image_classifier.KIND.example,
+    image_classifier.KIND.check,
+    image_classifier.KIND.check_queries,
+)

@@ -1,0 +1,33 @@
+"""The parts of a Vision Transformer."""
+
+from perceiver import specs
+from perceiver.builders import image_classifier
+from perceiver.builders.parts import Kind, Parts, transformer
+from perceiver.inputs.patches import PatchInputs
+from perceiver.outputs.classes import MeanClassifier
+
+
+def _parts(spec: specs.ImageTransformer) -> Parts:
+    inputs = PatchInputs(
+        patch_size=spec.patch_size,
+        channels=spec.channels,
+        positions=spec.positions,
+        bands=spec.bands,
+        permutation=spec.permutation,
+        name="inputs",
+    )
+    head = MeanClassifier(classes=spec.classes, name="outputs")
+    return Parts(
+        preprocess=lambda x, *, is_training: inputs(x["image"]),
+        body=transformer(spec, head),
+        head=head,
+        options=lambda x, byte_array: {},
+    )
+
+
+KIND = Kind(
+    _parts,
+    image_classifier.KIND.example,
+    image_classifier.KIND.check,
+    image_classifier.KIND.check_queries,
+)

@@ -1,0 +1,59 @@
+"""Images -> byte array of patches, each projected to the width of a Transformer."""
+
+import dataclasses
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.convolution import convolve_segment
+from perceiver.inputs import permutation
+from perceiver.positions import LearnedTable, SeparableFourier
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class PatchInputs(hk.Module):
+    """Squares of pixels (Dosovitskiy et al. 2020, section 3.1).
+
+    Fourier features are those of each pixel, concatenated before the projection, as Perceiver's
+    ViT-B-16 (FF) reads them; learned positions belong to the patches and are added after it.
+    """
+
+    patch_size: int
+    channels: int  # D, of an element
+    positions: str  # fourier, learned
+    bands: int  # K, Fourier
+    permutation: int = 0  # seed of one, of all pixels with their features; 0: none
+    name: str | None = None
+
+    def __call__(self, image: jax.Array) -> ByteArray:  # [B, H, W, C] -> M = (H W) / patch_size^2
+        fourier = self.positions == "fourier"
+        table = SeparableFourier.of_grid(image.shape[1:3], bands=self.bands) if fourier else None
+        pixels = permutation.permute(Segment(image, table, name="image"), self.permutation)
+        content = Projection(channels=self.channels, patch_size=self.patch_size, name="project")(
+            pixels
+        )  # [B, h, w, D]
+        if not fourier:
+            size = content.shape[1] * content.shape[2]
+            learned = LearnedTable(size=size, channels=self.channels, name="positions")()
+            learned = learned.reshape(1, *content.shape[1:]).astype(content.dtype)
+            content = content + jnp.broadcast_to(learned, content.shape)
+        return ByteArray.of(Segment(content, name="image"))
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Projection(hk.Module):
+    """A linear layer on each patch: a convolution as wide as its stride."""
+
+    channels: int
+    patch_size: int
+    name: str | None = None
+
+    def __call__(self, pixels: Segment) -> jax.Array:  # -> [B, h, w, channels]
+        shape = (self.patch_size, self.patch_size, pixels.channels, self.channels)
+        init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
+        w = hk.get_parameter("w", shape, jnp.float32, init=init)
+        b = hk.get_parameter("b", [self.channels], jnp.float32, init=jnp.zeros)
+        y = convolve_segment(pixels, w, self.patch_size, "VALID")
+        return y + jnp.broadcast_to(b.astype(y.dtype), y.shape)

@@ -1,0 +1,58 @@
+"""What the specs of all kinds share: plain values, checked when they are made."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a model is."""
+
+    kind: ClassVar[str]
+
+    dtype: str = "float32"  # compute dtype; parameters, softmax, norms stay float32
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):  # JSON and ml_collections give lists
+            if isinstance(getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            self._check_type(field)
+        self._choice("dtype", DTYPES)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the flat dict that `parse` reads."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    def _require(self, condition: bool, name: str, rule: str) -> None:
+        if not condition:
+            raise ValueError(f"{self.kind}: {name}={getattr(self, name)!r} {rule}")
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            self._require(getattr(self, name) > 0, name, "must be positive")
+
+    def _shape(self, name: str, axes: str) -> None:
+        """Checks a tuple of positive sizes, one for each word of `axes`."""
+        shape = getattr(self, name)
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        self._require(whole and len(shape) == len(axes.split(", ")), name, f"must be ({axes})")
+
+    def _rate(self, *names: str) -> None:
+        for name in names:
+            self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
+
+    def _check_type(self, field: dataclasses.Field) -> None:
+        value = getattr(self, field.name)
+        kinds = {int: int, float: int | float, str: str, bool: bool}
+        kind = kinds.get(field.type, tuple)
+        fits = isinstance(value, kind) and (field.type is bool or not isinstance(value, bool))
+        self._require(fits, field.name, f"must be of type {getattr(kind, '__name__', 'float')}")
+        if field.type is int:
+            self._require(value >= 0, field.name, "must not be negative")
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
+        self._require(
+            getattr(self, name) in choices, name, f"is unknown; choose one of {', '.join(choices)}"
+        )

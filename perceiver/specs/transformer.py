@@ -1,0 +1,46 @@
+"""The part that the specs of all Transformers share."""
+
+import dataclasses
+
+from perceiver import attention
+from perceiver.compute import OPERANDS, Compute
+from perceiver.layers import ACTIVATIONS
+from perceiver.processor import REMAT
+from perceiver.specs.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transformer(Spec):
+    """A baseline without latents: every element attends to all elements."""
+
+    layers: int
+    channels: int  # D, of an element
+    heads: int
+    widening: int = 4  # hidden / model width of the MLP
+    activation: str = "gelu_tanh"
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
+    operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
+    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._positive("layers", "channels", "heads", "widening")
+        self._rate("dropout_rate", "attention_dropout_rate")
+        self._choice("activation", tuple(ACTIVATIONS))
+        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._choice("operands", OPERANDS)
+        self._choice("remat", REMAT)
+        divides = self.channels % self.heads == 0
+        self._require(divides, "channels", f"must be a multiple of heads={self.heads}")
+
+    @property
+    def compute(self) -> Compute:
+        return Compute(kernel=self.kernel, operands=self.operands)
+
+    @property
+    def network(self) -> str:
+        """What it is made of, in a line."""
+        heads = f"{self.heads} head" + "s" * (self.heads > 1)
+        return f"{self.layers} self-attends ({heads}) of {self.channels} channels on all elements"
