@@ -7,6 +7,7 @@
     python -m benchmarks.report         the tables of RESULTS.md from the JSON files
     python -m benchmarks.compile_step   compile time and memory of full-size training steps
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
+    python -m benchmarks.input_pipeline images per second and core, beside tf.data
 
 The baseline is `dense`: DeepMind's formulas, as written in the papers. `measure` times and weighs,
 `floor` counts operations on paper, `table` prints and records.

@@ -26,6 +26,7 @@ class Row:
     inputs: int | None = None  # M, where a benchmark varies it
     wall_s: float | None = None
     cpu_s: float | None = None
+    images_per_core_s: float | None = None  # by wall time
     wall_ratio: float | None = None
     cpu_ratio: float | None = None
     temp_mib: float | None = None
@@ -52,6 +53,7 @@ COLUMNS = {
     "inputs": ("M", "{:,}"),
     "wall_s": ("wall s", "{:.3g}"),
     "cpu_s": ("CPU s", "{:.3g}"),
+    "images_per_core_s": ("images/s per core", "{:,.0f}"),
     "wall_ratio": ("wall x", "{:.2f}"),
     "cpu_ratio": ("CPU x", "{:.2f}"),
     "temp_mib": ("temp MiB", "{:,.1f}"),

@@ -15,7 +15,7 @@ from scipy import ndimage
 from data import opencv
 from data.dataset import BrokenExample, Example, Transform
 from data.rand_augment import RandAugment
-from perceiver.images import BrokenPicture, central_box, normalise, resize, to_array, to_pil
+from perceiver.images import BrokenPicture, central_box, resize, to_array, to_pil
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
@@ -200,7 +200,7 @@ class Normalise:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, uint8 [..., C], by float32 of the same shape."""
-        return example | {"image": normalise(example["image"], self.mean, self.std)}
+        return example | {"image": opencv.normalise(example["image"], self.mean, self.std)}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -57,6 +58,18 @@ def test_scaling_draws(tmp_path):
     peaks = [row["resident_mib"] for row in found if "resident_mib" in row]
     assert len(peaks) == 2
     assert min(peaks) > 50
+
+
+@slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_input_pipeline(tmp_path):
+    path = tmp_path / "rows.json"
+    # A Python that does not exist has no TensorFlow: ours alone.
+    words = ("--smoke", "--rounds", "1", "--peer-python", "no-such-python", "--json", str(path))
+    assert "tf.data left out" in run("input_pipeline", *words)
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["form"] for row in rows} == {"ours", "ours, RandAugment"}
+    assert all(row["images_per_core_s"] > 0 for row in rows)
 
 
 @slow

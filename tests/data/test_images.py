@@ -6,6 +6,7 @@ from PIL import Image
 
 from data import images
 from data.transforms import generator
+from perceiver.images import normalise
 
 
 @pytest.fixture
@@ -142,13 +143,16 @@ def test_affine_moves_turns_and_zooms_as_told(rng):
     np.testing.assert_array_equal(zoomed[::2, ::2], image[2:7, 2:7])
 
 
-def test_normalise_matches_the_formula_on_examples_and_batches(rng):
-    mean, std = (0.2, 0.5, 0.7), (0.1, 0.3, 0.4)
-    batch = rng.integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    result = images.Normalise(mean, std)({"image": batch}, rng)["image"]
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalise_is_the_librarys_on_examples_and_batches(rng, channels):
+    mean, std = (0.2, 0.5, 0.7)[:channels], (0.1, 0.3, 0.4)[:channels]
+    batch = rng.integers(0, 256, (2, 5, 7, channels), dtype=np.uint8)
     expected = (batch - 255 * np.array(mean)) / (255 * np.array(std))
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    for pixels, formula in ((batch, expected), (batch[0], expected[0])):
+        result = images.Normalise(mean, std)({"image": pixels}, rng)["image"]
+        assert result.dtype == np.float32
+        np.testing.assert_array_equal(result, normalise(pixels, mean, std))
+        np.testing.assert_allclose(result, formula, rtol=1e-5, atol=1e-6)
 
 
 def test_bad_pictures_are_named(rng):
