@@ -21,6 +21,8 @@ from perceiver.images import IMAGENET_MEAN, IMAGENET_STD
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
 _MAX_THREADS = 16
+# Sets that `python -m data.prepare` makes itself, so that the catalogue does not list them.
+OWN_DATASETS = ("glyphs",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,15 +89,15 @@ def open_builder(config: Any) -> Any:
 
     name = config.source.partition(":")[2]
     folder = Path(config.data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    prepare = f"`tfds build {name} --file_format=array_record --data_dir={folder}`"
+    prepare = _prepare_command(name, folder)
     try:
         # From its files alone: a builder's own code may want TensorFlow.
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
-        _check_known(name, tfds.list_builders(with_community_datasets=False))
+        _check_known(name, [*OWN_DATASETS, *tfds.list_builders(with_community_datasets=False)])
         raise FileNotFoundError(
-            f"data set {name!r} is not prepared under {folder}: run {prepare} (needs the "
-            "`prepare` extra, for TensorFlow), or point data.data_dir at the prepared files"
+            f"data set {name!r} is not prepared under {folder}: run {prepare}, or point "
+            "data.data_dir at the prepared files"
         ) from None
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
@@ -127,6 +129,13 @@ def split_name(builder: Any, split: str, config: Any) -> str:
         f"{config.source} has no split {' or '.join(names)}, only {existing}: "
         f'set data.{field}, for example to "{existing[0]}[90%:]"'
     )
+
+
+def _prepare_command(name: str, folder: Path) -> str:
+    if name in OWN_DATASETS:
+        return f"`python -m data.prepare {name} --data_dir={folder}`"
+    words = "imagenet --manual_dir=TARS" if name == "imagenet2012" else f"tfds {name}"
+    return f"`python -m data.prepare {words} --data_dir={folder}` (extra `prepare`: TensorFlow)"
 
 
 def _check_known(name: str, known: list[str]) -> None:

@@ -35,6 +35,7 @@ THIRD_PARTY = {
         "array_record",
         "cv2",
         "grain",
+        "matplotlib",
         "ml_collections",
         "numpy",
         "scipy",

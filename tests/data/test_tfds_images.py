@@ -175,7 +175,7 @@ def test_missing_split_lists_the_others(tmp_path, make_config, tiny):
 
 def test_unprepared_names_the_command(tmp_path, make_config):
     config = make_config(source="tfds:mnist", data_dir=str(tmp_path))
-    command = f"tfds build mnist --file_format=array_record --data_dir={tmp_path}"
+    command = rf"python -m data\.prepare tfds mnist --data_dir={tmp_path}` \(extra `prepare`"
     with pytest.raises(FileNotFoundError, match=command):
         data.load(config, "train", batch_size=2, seed=0, train=True)
     config.data_dir = str(tmp_path / "nowhere")
