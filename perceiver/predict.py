@@ -6,7 +6,7 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
           (imagenet-fourier, deepmind/language-perceiver, ...)
 
   kind of MODEL       INPUT                            result
-  image_classifier    image files                      labels
+  image_*             image files                      labels
   masked_lm           texts with [MASK:9]; - is stdin  texts, filled in
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import compile_cache, images, media
+from perceiver import compile_cache, images, media, specs
 from perceiver.flow_picture import flow_picture
 from perceiver.loading import load
 from perceiver.pretrained import Pretrained
@@ -93,7 +93,7 @@ _FLOW_FILES = {
 }
 
 _COMMANDS = {
-    "image_classifier": _classify,
+    **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _classify),
     "masked_lm": _fill_mask,
     "optical_flow": _flow,
     "video_autoencoder": _autoencode,

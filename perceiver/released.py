@@ -25,13 +25,26 @@ _IMAGENET_IO = {
     "query_residual": True,
 }
 
-_PERCEIVER_IMAGENET = {
-    **_IMAGENET,
-    "stem": "pixels",
+_FOURIER = {"stem": "pixels", "positions": "fourier", "bands": 64}
+
+_LEARNED = {
+    "stem": "conv1x1",
+    "stem_channels": 256,
+    "positions": "learned",
+    "position_channels": 256,
+}
+
+_CONV = {
+    "stem": "conv",
+    "stem_channels": 64,
     "positions": "fourier",
     "bands": 64,
-    "head": "mean",
+    "max_resolution": (56, 56),
 }
+
+_B = {"blocks": 1, "layers": 16, "self_widening": 4}
+
+_PERCEIVER_IMAGENET = {**_IMAGENET, **_FOURIER, "head": "mean"}
 
 _MASKED_LM = {
     "kind": "masked_lm",
@@ -69,36 +82,46 @@ _VIT_B = {
 
 MODELS = {
     # Perceiver IO, ImageNet: 48,440,627, 62,255,848 and 48,646,522 parameters.
-    "imagenet-fourier": {**_IMAGENET_IO, "stem": "pixels", "positions": "fourier", "bands": 64},
-    "imagenet-learned": {
-        **_IMAGENET_IO,
-        "stem": "conv1x1",
-        "stem_channels": 256,
-        "positions": "learned",
-        "position_channels": 256,
-        "query_residual": False,
-    },
-    "imagenet-conv": {
-        **_IMAGENET_IO,
-        "stem": "conv",
-        "stem_channels": 64,
-        "positions": "fourier",
-        "bands": 64,
-        "max_resolution": (56, 56),
-    },
+    "imagenet-fourier": {**_IMAGENET_IO, **_FOURIER},
+    "imagenet-learned": {**_IMAGENET_IO, **_LEARNED, "query_residual": False},
+    "imagenet-conv": {**_IMAGENET_IO, **_CONV},
+    # Perceiver IO "B", of the large-scale pre-training (appendix A.2): 16 layers with weights of
+    # their own and wider MLPs. That are the parameters of table 7 (212M); its FLOPs (213B and 176B)
+    # are those of twelve such layers (212.9 and 176.1), whose parameters would be 162M.
+    "imagenet-b-fourier": {**_IMAGENET_IO, **_FOURIER, **_B},
+    "imagenet-b-conv": {**_IMAGENET_IO, **_CONV, **_B},
     # Perceiver, ImageNet: 8 cross-attends of which 2-8 share weights (44.9M), one (42.1M), nothing
-    # shared (326.2M).
+    # shared (326.2M). With 2 and 4, a processor repeats its block: always 48 self-attends.
     "perceiver-imagenet": {
         **_PERCEIVER_IMAGENET,
         "encoders": (0, 1, 1, 1, 1, 1, 1, 1),
         "processors": (0, 0, 0, 0, 0, 0, 0, 0),
     },
     "perceiver-imagenet-1": {**_PERCEIVER_IMAGENET, "blocks": 8},
+    "perceiver-imagenet-2": {
+        **_PERCEIVER_IMAGENET,
+        "blocks": 4,
+        "encoders": (0, 1),
+        "processors": (0, 0),
+    },
+    "perceiver-imagenet-4": {
+        **_PERCEIVER_IMAGENET,
+        "blocks": 2,
+        "encoders": (0, 1, 1, 1),
+        "processors": (0, 0, 0, 0),
+    },
     "perceiver-imagenet-unshared": {
         **_PERCEIVER_IMAGENET,
         "encoders": (0, 1, 2, 3, 4, 5, 6, 7),
         "processors": (0, 1, 2, 3, 4, 5, 6, 7),
     },
+    # The Perceivers that Perceiver IO, table 7 compares itself with: inputs as above, one
+    # cross-attend, the mean as head. "55.9M" fits these learned positions but for 0.05M (without
+    # the projection of positions it were 55.89M), and "404B" does not: that fits 128 channels of
+    # positions and of pixels (403.0), the 128 of Perceiver, section 4.1, with 48.6M parameters.
+    # "42.1M" is the Fourier model's count; a convolutional stem has 0.2M more.
+    "perceiver-imagenet-learned": {**_PERCEIVER_IMAGENET, **_LEARNED, "blocks": 8},
+    "perceiver-imagenet-conv": {**_PERCEIVER_IMAGENET, **_CONV, "blocks": 8},
     # What the Perceiver is compared with (tables 1 and 2). ResNet-50 and ViT-B/16 as in their own
     # papers, and with Fourier features (FF) concatenated to every pixel: that the first layer is
     # then as much wider is this project's reading.

@@ -22,11 +22,17 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
     """Returns (spec, params) for images of another (height, width).
 
     Raises:
-      ValueError: the kind of model has no image size of its own, or the size is not positive.
+      ValueError: the kind of model has no image size of its own, a permutation of its pixels matters
+        to it, or it cannot have that size.
     """
-    name = {"image_classifier": "image_shape", "optical_flow": "frame_shape"}.get(spec.kind)
+    names = dict.fromkeys(specs.IMAGE_CLASSIFIERS, "image_shape") | {"optical_flow": "frame_shape"}
+    name = names.get(spec.kind)
     if name is None:
         raise ValueError(f"a {spec.kind} model has no image size that could be changed")
+    if not isinstance(spec, specs.Backbone) and spec.permutation:
+        raise ValueError(
+            f"this {spec.kind} knows the permutation of one image size, and would meet another"
+        )
     height, width = size
     if min(size) < 1:
         raise ValueError(f"image size {size} must be positive")
@@ -42,7 +48,13 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
 
 
 def _grid(spec: specs.Spec, size: tuple[int, ...]) -> tuple[int, int]:
-    """Returns the grid that has positions: the convolutional stem halves twice, rounding up."""
+    """Returns the grid that has positions.
+
+    The convolutional stem halves twice, rounding up; learned positions of a Transformer are those
+    of its patches.
+    """
+    if isinstance(spec, specs.ImageTransformer) and spec.positions == "learned":
+        return size[0] // spec.patch_size, size[1] // spec.patch_size
     halvings = 2 if getattr(spec, "stem", "") == "conv" else 0
     return tuple(-(-side // 2**halvings) for side in size[:2])
 

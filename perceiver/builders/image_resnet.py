@@ -15,6 +15,7 @@ def _parts(spec: specs.ImageResNet) -> Parts:
         stem_channels=0,
         positions=spec.positions,
         bands=spec.bands,
+        max_resolution=spec.max_resolution or None,
         permutation=spec.permutation,
         name="inputs",
     )

@@ -13,6 +13,7 @@ def _parts(spec: specs.ImageTransformer) -> Parts:
         channels=spec.channels,
         positions=spec.positions,
         bands=spec.bands,
+        max_resolution=spec.max_resolution or None,
         permutation=spec.permutation,
         name="inputs",
     )

@@ -24,12 +24,16 @@ class PatchInputs(hk.Module):
     channels: int  # D, of an element
     positions: str  # fourier, learned
     bands: int  # K, Fourier
+    max_resolution: tuple[int, ...] | None = None  # Fourier; None: the image's own size
     permutation: int = 0  # seed of one, of all pixels with their features; 0: none
     name: str | None = None
 
     def __call__(self, image: jax.Array) -> ByteArray:  # [B, H, W, C] -> M = (H W) / patch_size^2
-        fourier = self.positions == "fourier"
-        table = SeparableFourier.of_grid(image.shape[1:3], bands=self.bands) if fourier else None
+        fourier, table = self.positions == "fourier", None
+        if fourier:
+            table = SeparableFourier.of_grid(
+                image.shape[1:3], bands=self.bands, max_resolution=self.max_resolution
+            )
         pixels = permutation.permute(Segment(image, table, name="image"), self.permutation)
         content = Projection(channels=self.channels, patch_size=self.patch_size, name="project")(
             pixels

@@ -27,6 +27,7 @@ class ImageResNet(Spec):
     stem: str = STEMS[0]  # imagenet (7x7 of stride 2, max-pool), small (3x3: images up to 64x64)
     positions: str = "none"  # none, fourier: features of each pixel, concatenated
     bands: int = 64  # Fourier: K frequencies per axis
+    max_resolution: tuple[int, ...] = ()  # Fourier: (): the image's own size
     permutation: int = 0  # seed of one fixed permutation of all pixels with their positions
 
     def __post_init__(self):
@@ -40,6 +41,8 @@ class ImageResNet(Spec):
         self._require(stages > 0, "stage_channels", "must have one entry per stage")
         self._shape("stage_channels", ", ".join(["width"] * stages))
         self._shape("blocks_per_stage", ", ".join(["blocks"] * stages))
+        if self.max_resolution:
+            self._shape("max_resolution", "height, width")
         self._require(self.permutation <= MAX_SEED, "permutation", f"must be at most {MAX_SEED}")
 
     @property

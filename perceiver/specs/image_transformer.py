@@ -28,6 +28,7 @@ class ImageTransformer(Transformer):
     # Perceiver's inputs; learned: a table of the patches, added after that, as in ViT.
     positions: str = "fourier"
     bands: int = 64  # Fourier: K frequencies per axis
+    max_resolution: tuple[int, ...] = ()  # Fourier: (): the image's own size
     # Seed of one fixed permutation of all pixels with their Fourier features, before patches are
     # cut (Perceiver, table 2); learned positions stay with the places of patches. 0: none
     permutation: int = 0
@@ -42,6 +43,8 @@ class ImageTransformer(Transformer):
         rule = f"needs sides that are multiples of patch_size={self.patch_size}"
         fits = height % self.patch_size == 0 and width % self.patch_size == 0
         self._require(fits, "image_shape", rule)
+        if self.max_resolution:
+            self._shape("max_resolution", "height, width")
         self._require(self.permutation <= MAX_SEED, "permutation", f"must be at most {MAX_SEED}")
 
     @property

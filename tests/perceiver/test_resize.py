@@ -53,7 +53,30 @@ def test_a_resized_model_runs_and_its_own_size_changes_nothing(image_spec, draw_
     assert same.image_shape == model.spec.image_shape
 
 
-def test_what_cannot_be_resized_is_said(text_spec, image_spec):
+def test_patches_of_a_transformer_are_what_has_learned_positions(transformer_spec, draw_params):
+    model = perceiver.build(transformer_spec | {"positions": "learned"})
+    old = draw_params(model.init)
+    spec, params = resize(model.spec, old, (10, 14))
+    assert params["inputs/positions"]["table"].shape == (5 * 7, 8)
+    shapes = jax.eval_shape(perceiver.build(spec).init, jax.random.key(0))[0]
+    assert {k: v["table"].shape for k, v in shapes.items() if "table" in v} == {
+        "inputs/positions": (35, 8)
+    }
+    with pytest.raises(ValueError, match="multiples of patch_size=2"):
+        resize(model.spec, old, (10, 15))
+
+
+@pytest.mark.parametrize("name", ["resnet_spec", "transformer_spec"])
+def test_baselines_keep_the_frequencies_of_training(name, request):
+    old = request.getfixturevalue(name)
+    spec, _ = resize(specs.parse(old), {}, (22, 18))
+    assert spec.max_resolution == old["image_shape"][:2]
+    assert spec.image_shape == (22, 18, 3)
+
+
+def test_what_cannot_be_resized_is_said(text_spec, image_spec, resnet_spec):
+    with pytest.raises(ValueError, match="image_resnet knows the permutation of one image size"):
+        resize(specs.parse(resnet_spec | {"permutation": 3}), {}, (22, 14))
     with pytest.raises(ValueError, match="masked_lm model has no image size"):
         resize(specs.parse(text_spec), {}, (3, 3))
     with pytest.raises(ValueError, match=r"image size \(0, 3\) must be positive"):
