@@ -22,8 +22,8 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
     """Returns (spec, params) for images of another (height, width).
 
     Raises:
-      ValueError: the kind of model has no image size of its own, a permutation of its pixels matters
-        to it, or it cannot have that size.
+      ValueError: the kind of model has no image size of its own, a permutation of its pixels
+        matters to it, or it cannot have that size.
     """
     names = dict.fromkeys(specs.IMAGE_CLASSIFIERS, "image_shape") | {"optical_flow": "frame_shape"}
     name = names.get(spec.kind)
