@@ -1,20 +1,30 @@
 """Evaluation: one pass over a split in which every example counts once, on any number of devices.
 
-python -m train.evaluate WORKDIR          the last checkpoint of a run, on its validation split
-python -m train.evaluate WORKDIR --json   one JSON object for programs
+    python -m train.evaluate WORKDIR                   the last checkpoint of a run
+    python -m train.evaluate --config=configs/imagenet.py:fourier --weights=SOURCE
+                                                       any weights, on the data of any config
+
+on the validation split. SOURCE is whatever `perceiver.load` takes: a released name, a file or
+folder of any format, a run. `--config.FIELD=VALUE` changes a field, of a run's config too.
+A classifier gets loss, top-1 and top-5 accuracy and its calibration error; into `--out` go a table
+of its classes (classes.csv), what it takes for what and how sure it is (confusions.png), and what
+its latents attend to (attention.png).
 """
 
 import argparse
 import contextlib
 import json
 import pathlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
-from train import metrics, workdir
+import numpy as np
+
+from train import command, export, metrics, trained, workdir
 from train.broken import BrokenExamples
-from train.checkpoint import Checkpoints
-from train.experiment import Experiment, make
-from train.step import TrainState
+from train.experiment import Experiment
+from train.step import TrainState, make_predict_step
+from train.tasks import Batch
 
 
 def evaluate(
@@ -28,31 +38,134 @@ def evaluate(
     return metrics.means(results)
 
 
-def main() -> None:
-    """Evaluates the last checkpoint of a run."""
-    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("workdir", type=pathlib.Path, help="folder of a run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    try:
-        experiment = make(workdir.read(arguments.workdir))
-        folder = arguments.workdir / "checkpoints"
-        with Checkpoints(folder, read_only=True) as checkpoints:
-            restored = checkpoints.restore(experiment.abstract_state())
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
-    if restored is None:
-        parser.error(f"{arguments.workdir} has no checkpoint yet; go on training it")
-    results = evaluate(experiment, experiment.eval_step(), restored.state)
+def predict(
+    experiment: Experiment, state: TrainState, broken: BrokenExamples
+) -> tuple[dict[str, float], Batch]:
+    """Returns the same metrics, and the predictions [N, ...] of all examples, as they come.
+
+    Of each example only what the task keeps is held, on the host.
+    """
+    placement = experiment.placement
+    step = placement.settled(placement.compile_predict(make_predict_step(experiment.task)))
+    kept: list[Batch] = []
+
+    def sums(batches) -> Iterator:
+        pending = None
+        for batch in batches:
+            found, rows = step(state, placement.put(batch))
+            if pending is not None:  # the device works on the next batch meanwhile
+                kept.append(_real(placement.rows(pending[0]), pending[1]))
+            pending = rows, batch["mask"]
+            yield found
+        if pending is not None:
+            kept.append(_real(placement.rows(pending[0]), pending[1]))
+
+    with contextlib.closing(experiment.batches("validation", train=False)) as batches:
+        results = metrics.total(sums(batches))
+        broken.look("validation", batches)
+    names = kept[0] if kept else ()
+    return metrics.means(results), {k: np.concatenate([rows[k] for rows in kept]) for k in names}
+
+
+def _real(rows: Batch, mask: np.ndarray) -> Batch:
+    return {name: x[mask] for name, x in rows.items()}
+
+
+def assess(
+    model: trained.Trained, folder: pathlib.Path | None, broken: BrokenExamples
+) -> tuple[dict[str, float], dict[str, pathlib.Path]]:
+    """Evaluates a model in all that its task offers.
+
+    Args:
+      model: with its experiment.
+      folder: for tables and pictures; None: metrics only.
+      broken: what could not be read is added.
+
+    Returns:
+      Metrics, the scores of simple predictors among them, and {what: file}.
+    """
+    experiment = model.experiment
+    results, predictions = predict(experiment, model.state, broken)
+    files = {}
+    if predictions and len(next(iter(predictions.values()))):
+        found, files = experiment.task.assess(predictions, folder)
+        results |= found
     whole = experiment.batches("validation", train=False, whole=True)
     results |= experiment.task.references(whole)
+    if folder is not None:
+        files |= draw(model, folder)
+    return results, files
+
+
+def draw(model: trained.Trained, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Draws what the task has to show of the first examples; returns {what: file}."""
+    experiment = model.experiment
+    params, net_state = export.weights_of(experiment, model.state)
+    with contextlib.closing(experiment.batches("validation", train=False, whole=True)) as batches:
+        return experiment.task.show(params, net_state, next(iter(batches)), folder)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Evaluates a run, or weights in the experiment of a config."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", nargs="?", type=pathlib.Path, help="folder of a run")
+    parser.add_argument("--config", metavar="FILE:VARIANT", help="model and data, for --weights")
+    parser.add_argument("--weights", metavar="SOURCE", help="what to evaluate, for --config")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="folder for tables and pictures (default: WORKDIR/evaluation; none for --weights)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments, changes = parser.parse_known_args(words)
+    unknown = [word for word in changes if not word.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown words: {' '.join(unknown)}")
+    broken = BrokenExamples(lambda text: print(text, file=sys.stderr))
+    try:
+        model = _load(arguments, changes)
+        for notice in model.notices:
+            print(f"notice: {notice}", file=sys.stderr)
+        folder = arguments.out
+        if folder is None and arguments.workdir is not None:
+            folder = arguments.workdir / "evaluation"
+        results, files = assess(model, folder, broken)
+    except (ConnectionError, FileNotFoundError, ImportError, ValueError) as error:
+        parser.error(str(error))
+    skipped = broken.names()
+    examples = model.experiment.info.examples["validation"] - len(skipped)
     if arguments.json:
-        print(json.dumps({"step": restored.step} | results))
-    else:
-        print(f"step {restored.step}, {experiment.info.examples['validation']:,} examples")
-        for name, value in results.items():
-            print(f"  {name:<16} {value:.4f}")
+        facts = {"source": model.source, "step": model.step, "examples": examples}
+        facts |= {"broken": skipped, "notices": list(model.notices)}
+        paths = {what: str(path) for what, path in files.items()}
+        print(json.dumps(facts | results | {"files": paths}))
+        return
+    name = model.source if model.step is None else f"{model.source}, step {model.step}"
+    print(f"{name}: {examples:,} examples of {model.experiment.info.name}")
+    for metric, value in results.items():
+        print(f"  {metric:<18} {value:.4f}")
+    for what, path in files.items():
+        print(f"  {what}: {path}")
+    broken.summarise()
+
+
+def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trained:
+    if (arguments.workdir is None) == (arguments.weights is None):
+        raise ValueError(
+            "give either the folder of a run, or --config=FILE:VARIANT with --weights=SOURCE"
+        )
+    if (arguments.config is None) != (arguments.weights is None):
+        raise ValueError("--config and --weights belong together; a run has its own config")
+    if arguments.weights is not None:
+        config = command.read([f"--config={arguments.config}", *changes])
+        return trained.from_weights(config, arguments.weights)
+    config = workdir.read(arguments.workdir)
+    return trained.from_run(arguments.workdir, command.read(changes, config))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from perceiver.weights import native
-from train import workdir
-from train.checkpoint import Checkpoints
-from train.experiment import Experiment, make
+from train import trained
+from train.experiment import Experiment
 from train.step import TrainState
 
 
@@ -34,14 +33,14 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise SystemExit("usage: python -m train.export WORKDIR")
     folder = pathlib.Path(arguments[0])
-    experiment = make(workdir.read(folder))
-    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore(experiment.abstract_state())
-    if restored is None:
-        raise SystemExit(f"{folder} has no checkpoint yet; go on training it")
-    params, net_state = weights_of(experiment, restored.state)
-    native.save(folder / "model", experiment.task.model, params, net_state, experiment.task.usage)
-    print(f"exported step {restored.step} to {folder / 'model'}")
+    try:
+        model = trained.from_run(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    task = model.experiment.task
+    params, net_state = weights_of(model.experiment, model.state)
+    native.save(folder / "model", task.model, params, net_state, task.usage)
+    print(f"exported step {model.step} to {folder / 'model'}")
 
 
 if __name__ == "__main__":

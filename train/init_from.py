@@ -8,7 +8,7 @@ import jax
 
 from perceiver import loading, specs
 from perceiver.resize import resize
-from perceiver.weights import mapping
+from perceiver.weights import mapping, native
 from train.experiment import Experiment
 from train.step import TrainState
 
@@ -33,10 +33,9 @@ def with_weights(
       ValueError: its parameters are not those of this model, and not ignored; lists the paths.
     """
     saved = loading.read(source)
-    params = _at_size(saved.params, saved.model.spec, experiment.task.model.spec)
     fresh = experiment.placement.canonical(state)
-    params = _merge(params, fresh.params, source, ignore, needed=True)
-    net_state = _merge(saved.state, fresh.net_state, source, ignore, needed=False)
+    name = f"init_from.source={source!r}"
+    params, net_state = fit(saved, experiment.task.model.spec, fresh, name, ignore)
     return experiment.placement.place(
         TrainState(
             step=state.step,
@@ -48,6 +47,30 @@ def with_weights(
     )
 
 
+def fit(
+    saved: native.Saved,
+    spec: specs.Backbone,
+    fresh: TrainState,
+    name: str,
+    ignore: Sequence[str] = (),
+) -> tuple[Any, Any]:
+    """Returns the (params, net_state) of a model with the weights of another.
+
+    Args:
+      saved: the other one, on the host.
+      spec: of the model.
+      fresh: its state; shapes are enough where nothing is ignored.
+      name: of the source, for messages.
+      ignore: as in `with_weights`.
+
+    Raises:
+      ValueError: as there.
+    """
+    theirs = _at_size(saved.params, saved.model.spec, spec)
+    params = _merge(theirs, fresh.params, name, ignore, needed=True)
+    return params, _merge(saved.state, fresh.net_state, name, ignore, needed=False)
+
+
 def _at_size(params, theirs: specs.Backbone, ours: specs.Backbone):
     """Returns the parameters at this run's image size."""
     sizes = [getattr(spec, "image_shape", None) for spec in (theirs, ours)]
@@ -56,7 +79,7 @@ def _at_size(params, theirs: specs.Backbone, ours: specs.Backbone):
     return resize(theirs, params, sizes[1][:2])[1]
 
 
-def _merge(theirs, ours, source: str, ignore: Sequence[str], *, needed: bool) -> Mapping[str, Any]:
+def _merge(theirs, ours, name: str, ignore: Sequence[str], *, needed: bool) -> Mapping[str, Any]:
     old, new = mapping.flatten(theirs), mapping.flatten(ours)
 
     def ignored(key: str) -> bool:
@@ -75,7 +98,7 @@ def _merge(theirs, ours, source: str, ignore: Sequence[str], *, needed: bool) ->
     ]
     if rows:
         raise ValueError(
-            f"init_from.source={source!r} holds another model; make config.model equal to its "
+            f"{name} holds another model; make config.model equal to its "
             "spec, or name in init_from.ignore what shall start afresh:\n  " + "\n  ".join(rows)
         )
     kept = {key: x for key, x in new.items() if ignored(key)}

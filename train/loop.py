@@ -175,7 +175,8 @@ def _finish(experiment, weights, folder: pathlib.Path, report: Report) -> None:
     native.save(folder / "model", task.model, params, net_state, task.usage)
     curves.draw(folder / "metrics.jsonl", folder / "curves.png")
     with contextlib.closing(experiment.batches("validation", train=False, whole=True)) as batches:
-        shown = task.show(params, net_state, next(iter(batches)), folder)
+        batch = next(iter(batches))
+    shown = task.show(params, net_state, batch, folder) | task.samples(batch, folder)
     shown = {"model": folder / "model", "curves": folder / "curves.png"} | shown
     for what, path in shown.items():
         report.say(f"{what}: {path}")

@@ -191,6 +191,33 @@ class Placement:
             )
         return jax.jit(self._gather_at_use(step))
 
+    def compile_predict(self, step: Callable) -> Callable:
+        """Compiles `(state, batch) -> (sums, rows)`; both are of the whole batch.
+
+        Rows are arrays [B, ...] that stay where their examples are; `rows` brings them home.
+        """
+        if self.name == "pmap":
+
+            def reduced(state, batch):
+                sums, rows = step(state, batch)
+                return jax.lax.psum(sums, AXIS), rows
+
+            return self._pmap(reduced, out_axes=(None, 0))
+        return jax.jit(self._gather_at_use(step))
+
+    def rows(self, rows: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+        """Returns the rows of `compile_predict` as host arrays [B, ...], in the batch's order.
+
+        Raises:
+          ValueError: there are several hosts, of which each has a part.
+        """
+        if jax.process_count() > 1:
+            raise ValueError("single examples are looked at on one host; evaluate in one process")
+        fetched = jax.device_get(dict(rows))
+        if self.name == "pmap":
+            return {k: x.reshape(-1, *x.shape[2:]) for k, x in fetched.items()}
+        return fetched
+
     def settled(self, step: Callable) -> Callable:
         """Makes a compiled step wait for its result where virtual CPU devices share the cores.
 

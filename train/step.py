@@ -174,6 +174,22 @@ def make_eval_step(task: Any) -> Callable[[TrainState, Batch], Sums]:
     return step
 
 
+def make_predict_step(task: Any) -> Callable[[TrainState, Batch], tuple[Sums, Batch]]:
+    """Builds `step(state, batch) -> (sums, predictions [B, ...])`, as `make_eval_step` does.
+
+    Without a `task.predict` there are no predictions.
+    """
+    evaluate = make_eval_step(task)
+
+    def step(state: TrainState, batch: Batch) -> tuple[Sums, Batch]:
+        if task.predict is None:
+            return evaluate(state, batch), {}
+        params = state.params if state.ema is None else state.ema
+        return task.predict(params, state.net_state, batch)
+
+    return step
+
+
 def is_finite(sums: Mapping[str, tuple[float, float]]) -> bool:
     """Whether all fetched sums are finite: a NaN in any loss or gradient since the last look shows.
 

@@ -60,7 +60,7 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 
     Raises:
       FileNotFoundError: the folder holds no run.
-      ValueError: its config.json is broken.
+      ValueError: its config.json is broken, or none of a run.
     """
     path = pathlib.Path(workdir) / CONFIG
     if not path.is_file():
@@ -69,9 +69,15 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
             "give the --workdir of a `python -m train` command"
         )
     try:
-        return ml_collections.ConfigDict(json.loads(path.read_text())).lock()
+        config = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is broken ({error}); restore it or train anew") from error
+    if "train" not in config:
+        raise ValueError(
+            f"{workdir} is not the folder of a run: its {CONFIG} is of something else, such as "
+            "an exported model; give the --workdir of a `python -m train` command"
+        )
+    return ml_collections.ConfigDict(config).lock()
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,9 +6,9 @@ A new task is a module with `make(config, info) -> Task` and a line in `TASKS`.
 from typing import Any
 
 from train.tasks import classification, masked_lm
-from train.tasks.task import Task
+from train.tasks.task import Batch, Task
 
-__all__ = ["TASKS", "Task", "make"]
+__all__ = ["TASKS", "Batch", "Task", "make"]
 
 TASKS = {"classification": classification.make, "masked_lm": masked_lm.make}
 

@@ -9,8 +9,11 @@ import numpy as np
 
 import perceiver
 from perceiver import specs
-from train import losses, metrics, mixing, pictures
+from train import assess as assessment
+from train import attention_picture, confusion_picture, losses, metrics, mixing, samples
 from train.tasks.task import Batch, Task
+
+SHOWN = 6  # examples of pictures and samples
 
 
 def make(config: Any, info: Any) -> Task:
@@ -25,6 +28,17 @@ def make(config: Any, info: Any) -> Task:
     smoothing = config.loss.label_smoothing
     alphas = {name: config.loss[name] for name in ("mixup_alpha", "cutmix_alpha")}
     mixing.check(**alphas)
+
+    def score(logits, targets, labels, mask, label_smoothing=0.0):
+        """Loss against targets (classes or distributions), accuracy against labels; as sums."""
+        nats = losses.softmax_cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        sums = {
+            "loss": losses.masked_sum(nats, mask),
+            "accuracy": metrics.top_k(logits, labels, mask),
+        }
+        if model.spec.classes > 5:
+            sums["top_5"] = metrics.top_k(logits, labels, mask, k=5)
+        return sums
 
     def loss(params, net_state, rng, batch, *, is_training):
         """In training, of mixed examples where mixing is on.
@@ -42,37 +56,50 @@ def make(config: Any, info: Any) -> Task:
             batch = batch | {"image": images}
             labels = jnp.argmax(targets, axis=-1)
         logits, net_state = model.apply(params, net_state, rng, batch, is_training=is_training)
-        nats = losses.softmax_cross_entropy(
-            logits, targets, label_smoothing=smoothing if is_training else 0.0
-        )
-        sums = {
-            "loss": losses.masked_sum(nats, batch["mask"]),
-            "accuracy": metrics.top_k(logits, labels, batch["mask"]),
+        return score(logits, targets, labels, batch["mask"], smoothing * is_training), net_state
+
+    def predict(params, net_state, batch):
+        """The sums of evaluation; label, best classes, probability of the best of each example."""
+        logits, _ = model.apply(params, net_state, None, batch, is_training=False)
+        scores, top = jax.lax.top_k(logits, min(5, model.spec.classes))
+        confidence = jnp.exp(scores[:, 0] - jax.nn.logsumexp(logits, axis=-1))
+        predictions = {"label": batch["label"], "top": top, "confidence": confidence}
+        return score(logits, batch["label"], batch["label"], batch["mask"]), predictions
+
+    def assess(predictions, folder: Path | None):
+        calibration = assessment.calibration(predictions)
+        scores = {"calibration_error": calibration.error}
+        if folder is None:
+            return scores, {}
+        rows = assessment.per_class(predictions, info.labels)
+        found = assessment.confusions(predictions)
+        picture = folder / "confusions.png"
+        return scores, {
+            "classes": assessment.write_table(folder / "classes.csv", rows),
+            "confusions": confusion_picture.draw(picture, found, calibration, info.labels),
         }
-        if model.spec.classes > 5:
-            sums["top_5"] = metrics.top_k(logits, labels, batch["mask"], k=5)
-        return sums, net_state
 
     def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
-        pixels = _pixels(batch["image"], info)
-        real = np.flatnonzero(batch["mask"])[:6]
-        images = {"image": batch["image"][real]}
-        maps = jax.jit(model.attention_maps)(params, net_state, images)
+        images = batch["image"][np.flatnonzero(batch["mask"])[:SHOWN]]
+        looks = attention_picture.look(model, params, net_state, images)
+        if not looks:  # a model without latents has no cross-attends to show
+            return {}
+        path = attention_picture.draw(folder / "attention.png", _pixels(images, info), looks)
+        return {"what the latents attend to": path}
+
+    def save_samples(batch: Batch, folder: Path) -> dict[str, Path]:
+        real = np.flatnonzero(batch["mask"])[:SHOWN]
         names = [info.labels[label] for label in batch["label"][real]]
-        samples = pictures.save_samples(folder / "samples", pixels[real], names)
-        shown = {"sample images": samples}
-        if not maps:  # a model without latents has no cross-attends to show
-            return shown
-        attention = pictures.draw_attention(
-            folder / "attention.png", pixels[real], [np.asarray(m) for m in maps]
-        )
-        return {"what the latents attend to": attention} | shown
+        pixels = _pixels(batch["image"][real], info)
+        return {"sample images": samples.save(folder / "samples", pixels, names)}
 
     return Task(
         name="classification",
         model=model,
         init=lambda rng, batch: model.init(rng),
         loss=loss,
+        predict=predict,
+        assess=assess,
         usage={
             "labels": list(info.labels),
             "image": {
@@ -83,6 +110,7 @@ def make(config: Any, info: Any) -> Task:
         },
         shown=("loss", "accuracy"),
         show=show,
+        samples=save_samples,
     )
 
 

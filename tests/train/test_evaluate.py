@@ -1,0 +1,185 @@
+"""`python -m train.evaluate` in both forms, against scikit-learn on the model's own outputs."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+import data
+import perceiver
+import train.loop
+from configs import digits, masked_lm
+from data import digits as digits_data
+from data.dataset import BrokenExample
+from perceiver.weights import native
+from train import evaluate, pictures
+
+CONFIG = "--config=configs/digits.py:perceiver,smoke"
+EXAMPLES = 599  # nine batches of 64, and 23 more
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a short run on eight devices."""
+    folder = tmp_path_factory.mktemp("run")
+    c = digits.get_config("perceiver,smoke")
+    c.train.update(steps=9, log_every=9, eval_every=9, save_every=9)
+    c.optim.lr = 0.01
+    train.loop.run(c, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    """Metrics by scikit-learn, from the logits of all examples at once."""
+    model = perceiver.load(run, batch_size=EXAMPLES)
+    c = digits.get_config("perceiver,smoke")
+    batches = data.load(c.data, "validation", batch_size=EXAMPLES, seed=0, train=False)
+    (batch,) = batches
+    logits = model({"image": batch["image"]})
+    probabilities = np.asarray(jax.nn.softmax(logits.astype("f8")))
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == batch["label"]
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        error += abs(right[inside].sum() - confidence[inside].sum()) / EXAMPLES
+    return {
+        "accuracy": sklearn.accuracy_score(batch["label"], probabilities.argmax(axis=1)),
+        "top_5": sklearn.top_k_accuracy_score(batch["label"], probabilities, k=5),
+        "loss": sklearn.log_loss(batch["label"], probabilities),
+        "calibration_error": error,
+    }
+
+
+def call(capsys, *words):
+    evaluate.main([*map(str, words), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def assert_close(found, expected):
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=2e-5), name
+
+
+def test_a_run_is_assessed_into_its_folder(run, expected, capsys):
+    found = call(capsys, run)
+    assert_close(found, expected)
+    assert (found["step"], found["examples"], found["broken"]) == (9, EXAMPLES, [])
+    names = {path.name for path in (run / "evaluation").iterdir()}
+    assert names == {"classes.csv", "confusions.png", "attention.png"}
+    assert set(found["files"].values()) == {str(run / "evaluation" / name) for name in names}
+    with (run / "evaluation" / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["examples"]) for row in rows) == EXAMPLES
+    right = sum(int(row["examples"]) * float(row["top_1"]) for row in rows)
+    assert right == pytest.approx(EXAMPLES * expected["accuracy"], rel=1e-4)
+
+
+@pytest.mark.parametrize("placement", ["single", "sharded"])
+def test_any_weights_are_assessed_on_the_data_of_a_config(
+    run, expected, placement, capsys, tmp_path
+):
+    words = (CONFIG, f"--weights={run}", f"--config.placement={placement}")
+    found = call(capsys, *words, "--config.data.eval_batch_size=40", f"--out={tmp_path}")
+    assert_close(found, expected)
+    assert (found["step"], found["examples"], found["notices"]) == (None, EXAMPLES, [])
+    assert (tmp_path / "confusions.png").is_file()
+
+
+def test_without_a_folder_weights_leave_nothing_behind(run, capsys):
+    found = call(capsys, CONFIG, f"--weights={run / 'model'}", "--config.placement=single")
+    assert found["files"] == {}
+
+
+def test_for_readers_it_prints_lines(run, expected, capsys):
+    evaluate.main([str(run)])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"{run}, step 9: 599 examples of digits"
+    assert f"  accuracy           {expected['accuracy']:.4f}" in told
+
+
+def test_broken_examples_are_named_and_count_nowhere(run, capsys, monkeypatch):
+    intact = digits_data.Digits.example
+
+    def example(self, index, epoch):
+        if index == 17:
+            raise BrokenExample("cut short")
+        return intact(self, index, epoch)
+
+    monkeypatch.setattr(digits_data.Digits, "example", example)
+    evaluate.main([CONFIG, f"--weights={run}", "--json"])
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["examples"], found["broken"]) == (EXAMPLES - 1, ["example 17"])
+    assert "broken validation example, skipped: example 17: cut short" in told.err
+
+
+def test_the_pictures_of_a_run_are_drawn_again(run, capsys):
+    (run / "attention.png").unlink()
+    pictures.main([str(run)])
+    assert f"what the latents attend to: {run / 'attention.png'}" in capsys.readouterr().out
+    assert (run / "attention.png").is_file()
+
+
+def test_a_task_without_predictions_has_its_metrics(tmp_path, capsys):
+    c = masked_lm.get_config("embedded,smoke")
+    model = perceiver.fresh(c.model.to_dict())
+    model.save(tmp_path / "model")
+    words = ("--config=configs/masked_lm.py:embedded,smoke", f"--weights={tmp_path / 'model'}")
+    found = call(capsys, *words, "--config.placement=single", f"--out={tmp_path / 'out'}")
+    assert {"loss", "bits", "accuracy", "unigram/bits"} <= found.keys()
+    assert found["files"] == {}
+
+
+def test_another_use_of_the_weights_is_noticed(run, tmp_path, capsys):
+    saved = native.load(run / "model")
+    usage = saved.usage | {"labels": [*"012345678", "nine"]}
+    usage["image"] = usage["image"] | {"mean": [0.5], "crop_fraction": 0.875}
+    native.save(tmp_path / "model", saved.model, saved.params, saved.state, usage)
+    evaluate.main([CONFIG, f"--weights={tmp_path / 'model'}", "--json"])
+    told = capsys.readouterr()
+    mean, crop, labels = json.loads(told.out)["notices"]
+    assert mean == "image.mean: the weights were used with [0.5], the data has [0.30584]"
+    assert crop == "image.crop_fraction: the weights were used with 0.875, the data has 1.0"
+    assert labels.startswith("labels: 1 names differ; class 9 is 'nine' there and '9' here")
+    assert told.err.count("notice: ") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "either the folder of a run, or --config=FILE:VARIANT with --weights"),
+        (["{run}", "--weights={run}"], "either the folder of a run"),
+        ([CONFIG], "either the folder of a run"),
+        (["--weights={run}"], "--config and --weights belong together"),
+        (["{run}", CONFIG], "--config and --weights belong together"),
+        (["{run}", "--wieghts={run}"], "unknown words: --wieghts="),
+        (["{run}", "--config.data.sourc=digits"], "did you mean data.source"),
+        (["{run}/model"], "is not the folder of a run"),
+        ([CONFIG, "--weights={run}/nothing"], "nothing"),
+        (
+            ["--config=configs/digits.py:fourier,smoke", "--weights={run}"],
+            "encoders: weights (0, 1, 1, 1), config.model (0,)",
+        ),
+        (
+            [CONFIG, "--weights={run}", "--config.model.self_heads=2"],
+            "self_heads: weights 4, config.model 2",
+        ),
+        (
+            [CONFIG, "--weights={run}", "--config.model.classes=11"],
+            "model.classes=11, but data set 'digits' has 10 classes",
+        ),
+        (
+            ["--config=configs/masked_lm.py:embedded,smoke", "--weights={run}"],
+            "kind: weights 'image_classifier', config.model 'masked_lm'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(run, words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main([word.format(run=run) for word in words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
