@@ -14,13 +14,12 @@ from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
 from train.step import TrainState
 
-# Fields of a spec that change no output where nothing is drawn, or that weights are carried over.
+# Fields of a spec that change no output (where nothing is drawn), or to which weights are fitted.
 _FREE = (
     *(field for field in loading.COMPUTE if field != "activation"),
     "attention_dropout_rate",
     "dropout_rate",
     "image_shape",
-    "permutation",
 )
 
 
