@@ -104,13 +104,15 @@ class InceptionCrop:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, bytes or uint8 [H, W, C'], by uint8 [H', W', C]."""
         image, pixels = example["image"], None
-        with _decoding():
-            picture = to_pil(image, self.channels)
-            box = self.box(picture.size, rng)
-            if opencv.decodes(picture, self.channels):
-                pixels = opencv.decode_crop(image, box, at_least=self.size)
-            if pixels is None:  # another format, or damaged: Pillow says how
-                pixels = to_array(picture)[box[1] : box[3], box[0] : box[2]]
+        size = opencv.jpeg_size(image) if self.channels == 3 else None
+        if size is not None:
+            box = self.box(size, rng)
+            pixels = opencv.decode_crop(image, box, at_least=self.size)
+        if pixels is None:  # another format, or a damaged file: Pillow says how
+            with _decoding():
+                picture = to_pil(image, self.channels)
+                left, top, right, bottom = self.box(picture.size, rng)
+                pixels = to_array(picture)[top:bottom, left:right]
         return example | {"image": pixels}
 
     def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -36,6 +36,26 @@ def decibels(ours, reference):
     return 10 * np.log10(255**2 / max(error, 1e-9))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"comment": b"\xff\xc0" * 99}, {"exif": b"Exif\0\0" + b"x"}],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_size_is_read_from_the_header(photo, mode, options):
+    assert opencv.jpeg_size(encode(photo, mode=mode, **options)) == (517, 393)
+
+
+def test_what_is_no_plain_jpeg_has_no_size(photo):
+    whole = encode(photo)
+    for image in (photo, encode(photo, "PNG"), encode(photo, mode="CMYK"), b"", whole[:40]):
+        assert opencv.jpeg_size(image) is None
+    size = whole.index((393).to_bytes(2) + (517).to_bytes(2))
+    huge = whole[:size] + b"\xff\xff\xff\xff" + whole[size + 4 :]
+    assert opencv.jpeg_size(huge) is None  # Pillow refuses it, with a reason
+    with pytest.raises(BrokenExample, match="exceeds limit"):
+        images.InceptionCrop(_SIZE, 3)({"image": huge}, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_crop_is_pillows_to_the_last_bit(photo, mode, options):
