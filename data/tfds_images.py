@@ -18,6 +18,7 @@ from data import images
 from data.dataset import Dataset, DatasetInfo, Example
 from data.transforms import Cast, Keep
 from perceiver.images import IMAGENET_MEAN, IMAGENET_STD
+from perceiver.labels import imagenet, imagenet_synsets
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
 _MAX_THREADS = 16
@@ -38,6 +39,11 @@ class Pictures:
         """Returns {"image": bytes, "label": int}, the same in every epoch."""
         record = self.source[index]
         return {"image": record["image"], "label": record["label"]}
+
+    def name(self, index: int) -> str:
+        """Returns the name of the picture's file, where the data set has kept it."""
+        file_name = self.source[index].get("file_name")
+        return file_name.decode() if file_name else f"example {index}"
 
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
@@ -70,7 +76,7 @@ def info(config: Any) -> DatasetInfo:
             split: builder.info.splits[split_name(builder, split, config)].num_examples
             for split in ("train", "validation")
         },
-        labels=tuple(builder.info.features["label"].names),
+        labels=_labels(builder),
         image_shape=(config.image_size, config.image_size, config.channels),
         mean=mean,
         std=std,
@@ -94,7 +100,7 @@ def open_builder(config: Any) -> Any:
         # From its files alone: a builder's own code may want TensorFlow.
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
-        _check_known(name, [*OWN_DATASETS, *tfds.list_builders(with_community_datasets=False)])
+        check_known(name)
         raise FileNotFoundError(
             f"data set {name!r} is not prepared under {folder}: run {prepare}, or point "
             "data.data_dir at the prepared files"
@@ -104,7 +110,7 @@ def open_builder(config: Any) -> Any:
             f"{name!r} under {folder} has files of format {builder.info.file_format.value!r}, "
             f"which give no random access: run {prepare} with another data_dir"
         )
-    _check_features(name, builder.info.features)
+    check_features(name, builder.info.features)
     return builder
 
 
@@ -138,7 +144,11 @@ def _prepare_command(name: str, folder: Path) -> str:
     return f"`python -m data.prepare {words} --data_dir={folder}` (extra `prepare`: TensorFlow)"
 
 
-def _check_known(name: str, known: list[str]) -> None:
+def check_known(name: str) -> None:
+    """Raises ValueError, with the nearest names, if neither TFDS nor this project makes `name`."""
+    import tensorflow_datasets as tfds
+
+    known = [*OWN_DATASETS, *tfds.list_builders(with_community_datasets=False)]
     plain = name.partition("/")[0].partition(":")[0]
     if plain not in known:
         close = difflib.get_close_matches(plain, known)
@@ -146,7 +156,8 @@ def _check_known(name: str, known: list[str]) -> None:
         raise ValueError(f"data.source: TFDS knows no data set {name!r}; {hint}")
 
 
-def _check_features(name: str, features: Any) -> None:
+def check_features(name: str, features: Any) -> None:
+    """Raises ValueError if a data set's features are not a picture and its class."""
     import tensorflow_datasets as tfds
 
     wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
@@ -156,6 +167,12 @@ def _check_features(name: str, features: Any) -> None:
                 f"{name!r} has no {kind.__name__} feature {key!r}, only {dict(features.items())}: "
                 "it is no image-classification data set"
             )
+
+
+def _labels(builder: Any) -> tuple[str, ...]:
+    """Returns the names of the classes; words for ImageNet's, which its files number by synset."""
+    names = tuple(builder.info.features["label"].names)
+    return imagenet() if names == imagenet_synsets() else names
 
 
 def _crop_fraction(builder: Any) -> float:

@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from data.prepare import glyphs, writing
+from data.prepare import catalogue, glyphs, writing
 
 _EPILOG = """\
 examples:
   python -m data.prepare glyphs
   python -m data.prepare glyphs --data_dir=/data --train_per_class=50
+  python -m data.prepare imagenet --manual_dir=/downloads --data_dir=/data
+  python -m data.prepare tfds oxford_iiit_pet
 """
 
 
@@ -41,22 +43,41 @@ def _parser() -> argparse.ArgumentParser:
     glyph.add_argument("--test_per_class", type=int, default=30)
     glyph.add_argument("--seed", type=int, default=0)
     glyph.set_defaults(run=_glyphs)
+
+    imagenet = commands.add_parser(
+        "imagenet", parents=[common], help="ILSVRC2012 from its official tars"
+    )
+    imagenet.add_argument(
+        "--manual_dir", required=True, help=f"holds {' and '.join(catalogue.IMAGENET_TARS)}"
+    )
+    imagenet.set_defaults(run=_imagenet)
+
+    tfds = commands.add_parser(
+        "tfds", parents=[common], help="any image-classification set of the TFDS catalogue"
+    )
+    tfds.add_argument("name", help="such as mnist or oxford_iiit_pet")
+    tfds.add_argument("--manual_dir", default="", help="files that TFDS cannot download")
+    tfds.set_defaults(run=_tfds)
     return parser
+
+
+def _imagenet(args: argparse.Namespace) -> None:
+    _say(*catalogue.prepare_imagenet(args.manual_dir, args.data_dir))
+
+
+def _tfds(args: argparse.Namespace) -> None:
+    _say(*catalogue.prepare(args.name, args.data_dir, manual_dir=args.manual_dir))
+
+
+def _say(folder: Path, existed: bool) -> None:
+    print(f"{folder} is there already" if existed else f"wrote {folder}")
 
 
 def _glyphs(args: argparse.Namespace) -> None:
     recipe = glyphs.recipe(
         train_per_class=args.train_per_class, test_per_class=args.test_per_class, seed=args.seed
     )
-    start = time.monotonic()
-    folder, existed = writing.write(recipe, args.data_dir)
-    if existed:
-        print(f"{folder} is there already")
-        return
-    classes = len(glyphs.CLASSES)
-    pictures = classes * (args.train_per_class + args.test_per_class)
-    seconds = time.monotonic() - start
-    print(f"wrote {folder}: {pictures:,} pictures of {classes} classes in {seconds:.0f} s")
+    _say(*writing.write(recipe, args.data_dir))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,8 @@ def test_ink_stands_out_and_lies_within(monkeypatch):
 def test_command_line(tmp_path, capsys):
     arguments = ["glyphs", f"--data_dir={tmp_path}", "--train_per_class=1", "--test_per_class=1"]
     main(arguments)
-    assert "140 pictures of 70 classes" in capsys.readouterr().out
+    assert f"wrote {tmp_path / 'glyphs' / '1.0.0'}" in capsys.readouterr().out
+    assert len(read(tmp_path, "train")) == len(read(tmp_path, "test")) == 70
     main(arguments)
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--train_per_class must be at least 1, got 0"):
