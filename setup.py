@@ -27,8 +27,9 @@ TRAIN = [
 ]
 # Only TFDS's `download_and_prepare` needs TensorFlow; reading what it prepared does not. The
 # CPU build is a third of the download and cannot claim the GPU that JAX trains on. macOS and
-# Windows have one build for all.
+# Windows have one build for all. TFDS's builders import importlib_resources undeclared.
 PREPARE = [
+    "importlib-resources>=6.4",
     "tensorflow-cpu>=2.19; sys_platform == 'linux'",
     "tensorflow>=2.19; sys_platform != 'linux'",
 ]

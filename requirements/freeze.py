@@ -1,7 +1,7 @@
 """Writes a complete pinned set: every package that a checkout installs, at one version each.
 
-Installs the library with the extras for training, notebooks and tests into a fresh temporary
-environment and records what came. Only the standard library is used.
+Installs the library with the extras for training, notebooks, tests and preparing data into a
+fresh temporary environment and records what came. Only the standard library is used.
 
     python3.11 requirements/freeze.py --jax 0.10.2 --out requirements/py311.txt
 
@@ -18,6 +18,9 @@ import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXTRAS = "train,notebooks,test"
+# What TensorFlow brings is kept to where it exists: elsewhere the tests that prepare data skip.
+EXTRA_WITH_TENSORFLOW = "prepare"
+WHERE = 'sys_platform == "linux" and python_version < "3.14"'
 
 
 def freeze(jax: str) -> list[str]:
@@ -25,19 +28,29 @@ def freeze(jax: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         pip = [str(pathlib.Path(folder, "bin", "python")), "-m", "pip"]
-        wanted = [f"{ROOT}[{EXTRAS}]", f"jax=={jax}", f"jaxlib=={jax}"]
-        subprocess.run([*pip, "install", "--quiet", *wanted], check=True)
-        # --all keeps setuptools, with which the tests build the wheel.
-        listed = subprocess.run(
-            [*pip, "freeze", "--all", "--exclude", "pip", "--exclude", "perceiver"],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout.splitlines()
+        without = _install(pip, EXTRAS, jax)
+        listed = _install(pip, f"{EXTRAS},{EXTRA_WITH_TENSORFLOW}", jax)
+    if changed := sorted(without - listed):
+        raise ValueError(f"TensorFlow wants other versions of {changed}; require those by hand")
     loose = [line for line in listed if "==" not in line]
     if loose:
         raise ValueError(f"not pinned to a version: {loose}; install them from a package index")
-    return sorted(listed, key=str.lower)
+    lines = sorted(listed, key=str.lower)
+    return [line if line in without else f"{line}; {WHERE}" for line in lines]
+
+
+def _install(pip: list[str], extras: str, jax: str) -> set[str]:
+    """Installs the library with extras and returns all `name==version` lines."""
+    wanted = [f"{ROOT}[{extras}]", f"jax=={jax}", f"jaxlib=={jax}"]
+    subprocess.run([*pip, "install", "--quiet", *wanted], check=True)
+    # --all keeps setuptools, with which the tests build the wheel.
+    listed = subprocess.run(
+        [*pip, "freeze", "--all", "--exclude", "pip", "--exclude", "perceiver"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    return set(listed.splitlines())
 
 
 def main() -> None:
@@ -47,8 +60,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=pathlib.Path, help="file to write")
     args = parser.parse_args()
     python = ".".join(platform.python_version_tuple()[:2])
+    extras = f"{EXTRAS},{EXTRA_WITH_TENSORFLOW}"
     header = [
-        f"# Written by `make pins` with Python {python}: perceiver[{EXTRAS}] on jax {args.jax}.",
+        f"# Written by `make pins` with Python {python}: perceiver[{extras}] on jax {args.jax}.",
         "# Change setup.py, then write it again; do not edit it by hand.",
     ]
     args.out.write_text("\n".join([*header, *freeze(args.jax)]) + "\n", encoding="utf-8")

@@ -67,8 +67,8 @@ def prepare(
     import tensorflow_datasets as tfds
 
     root = writing.default_folder(data_dir)
-    _check_tensorflow()
     tfds_images.check_known(name)
+    _check_tensorflow()
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its banner
