@@ -109,11 +109,26 @@ def parse_arg(
     return (chosen or [variants[0]])[0], frozenset(words) & frozenset(options)
 
 
+# Of a smoke run's model: fields that its kind has not are passed over.
+_TINY = {
+    "latents": 8,
+    "latent_channels": 32,
+    "layers": 2,
+    "self_heads": 4,
+    "query_channels": 32,
+    "bands": 4,
+    "channels": 32,
+    "heads": 4,
+    "blocks_per_stage": (1, 1),
+    "stage_channels": (8, 16),
+}
+_AT_MOST = {"blocks": 2, "cross_heads": 2, "patch_size": 4}
+
+
 def shrink(c: ConfigDict, **model: Any) -> ConfigDict:
-    """Returns the smoke form: two steps, tiny latents; `model` gives more sizes to change."""
-    tiny = {"latents": 8, "latent_channels": 32, "layers": 2, "blocks": min(c.model.blocks, 2)}
-    heads = {"cross_heads": min(c.model.cross_heads, 2), "self_heads": 4}
-    c.model.update(tiny | heads | model)
+    """Returns the smoke form: two steps of a tiny model; `model` gives more sizes to change."""
+    tiny = _TINY | {name: min(c.model[name], n) for name, n in _AT_MOST.items() if name in c.model}
+    c.model.update({name: size for name, size in tiny.items() if name in c.model} | model)
     c.data.update({"batch_size": 8, "eval_batch_size": 64, "workers": 0})
     c.train.update(
         {"steps": 2, "micro_batches": 1, "log_every": 1, "eval_every": 2, "save_every": 1}

@@ -1,38 +1,148 @@
-"""ImageNet classification: Perceiver IO (appendix A) and Perceiver (section 4.1).
+"""ImageNet classification: every row of both papers' tables.
 
+    python -m data.prepare imagenet --manual_dir DIR       # the official tars, once
     python -m train --config=configs/imagenet.py:fourier --workdir=runs/imagenet
 
-Variants: fourier (default), learned, conv: Perceiver IO with 2-D Fourier features, learned
-positions, a convolutional stem; perceiver: 8 cross-attends. The data is TFDS's imagenet2012,
-prepared beforehand (`data.data_dir`). Not yet in the data pipeline: RandAugment, mixup and cutmix.
+    fourier (default), learned, conv        Perceiver IO A: 2-D Fourier features, learned positions,
+                                            a convolutional stem (Perceiver IO, table 7)
+    perceiver, perceiver-4, -2, -1          8, 4, 2, 1 cross-attends (Perceiver, table 6)
+    perceiver-learned, perceiver-conv       one cross-attend (Perceiver IO, table 7)
+    permuted                                `perceiver` on permuted pixels (Perceiver, table 2)
+    b-fourier, b-conv                       Perceiver IO B on a larger set (Perceiver IO, A.2) ...
+    b-fourier-tuned, b-conv-tuned           ... and then on ImageNet: init_from.source
+    resnet-50, vit-b-16, transformer-64     the baselines with Fourier features (Perceiver, table 1)
+    resnet-50-permuted, vit-b-16-permuted   and on permuted pixels (table 2)
+    embedded                                small, on glyphs: `python -m data.prepare glyphs`
+
+Options after a comma: `modern` (not the papers': bfloat16 products, averaged weights, a batch in
+pieces, for one GPU), `smoke` (two steps of a tiny model). For another resolution set
+data.image_size and model.image_shape; for other data `--config.data.source=folder:PATH
+--config.model.classes=0`.
 """
 
 from configs import common
 from perceiver import released
 
-VARIANTS = ("fourier", "learned", "conv", "perceiver")
+_PERMUTATION = 1  # the seed of a fixed order of the pixels, after position features
 
-TRAINING_EXAMPLES = 1_281_167
+
+def _perceiver_io(c):
+    """Perceiver IO, appendix A.1; where that is silent, the released training code."""
+    c.train.epochs = 110.0  # A.1
+    c.optim.update(name="lamb", b1=0.9, b2=0.999, eps=1e-6)  # A.1
+    c.optim.update(lr=2e-3, weight_decay=0.1, clip_norm=10.0)  # A.1
+    c.optim.update(schedule="constant_cosine", constant_fraction=0.5)  # A.1: 55 + 55, no warm-up
+    c.data.batch_size = 1024  # A.1
+    c.data.update(rand_augment_layers=4, rand_augment_magnitude=5)  # A.1
+    c.loss.update(mixup_alpha=0.2, cutmix_alpha=1.0)  # code; A.1: "CutMix with a ratio of 0.2"
+    c.loss.label_smoothing = 0.1  # code
+
+
+def _perceiver(c):
+    """Perceiver, section 4.1; what it does not state is as in Perceiver IO."""
+    _perceiver_io(c)
+    c.train.epochs = 120.0  # 4.1
+    c.optim.lr = 4e-3  # 4.1; the batch size of this rate is not stated
+    decay_at = (84 / 120, 102 / 120, 114 / 120)  # 4.1: epochs
+    c.optim.update(schedule="step_decay", decay_at=decay_at, decay_factor=0.1)  # 4.1
+    c.loss.update(mixup_alpha=0.0, cutmix_alpha=0.0)  # 4.1 names crops and RandAugment only
+
+
+def _pretrain(c):
+    """Perceiver IO, appendix A.2: 300M images of about 18,000 classes, which nobody else has."""
+    c.data.source = "folder:data/large"  # any large set; its classes are counted
+    c.data.batch_size = 8192  # A.2, on 256 TPUs
+    c.model.classes = 0
+    c.train.epochs = 14.0  # A.2
+    c.optim.update(name="lamb", b1=0.9, b2=0.999, eps=1e-6, clip_norm=10.0)  # as A.1
+    c.optim.update(lr=3e-4, weight_decay=0.1)  # A.2
+    c.optim.update(schedule="constant_cosine", constant_fraction=0.0)  # A.2: cosine to 0
+    c.loss.label_smoothing = 0.0  # A.2 names crop and flip only
+
+
+def _fine_tune(c):
+    """Perceiver IO, appendix A.2; augmentation is as in A.1."""
+    _perceiver_io(c)
+    c.init_from.source = "runs/pretrained"  # --workdir of b-fourier or b-conv
+    c.init_from.ignore = ("outputs/decoder/out",)  # other classes: a new last layer
+    c.train.steps = 131_000  # A.2
+    c.optim.constant_fraction = 70 / 131  # A.2
+    c.optim.lr = 2e-4 if c.model.stem == "conv" else 2e-3  # A.2
+
+
+def _embedded(c):
+    """The whole recipe, small enough for two CPU cores."""
+    c.data.update(source="tfds:glyphs", batch_size=64, eval_batch_size=64, workers=0)
+    c.train.update(steps=0, epochs=20.0, log_every=20)
+    c.optim.update(name="lamb", lr=4e-3, weight_decay=0.1, clip_norm=10.0)
+    c.optim.update(schedule="constant_cosine", constant_fraction=0.5)
+    c.data.update(rand_augment_layers=1, rand_augment_magnitude=3)
+    c.loss.update(mixup_alpha=0.2, label_smoothing=0.1)
+
+
+def _modern(c):
+    """What one GPU of today is given; the papers' numbers were made without."""
+    if "operands" in c.model:
+        c.model.operands = "bfloat16"  # of matrix products; sums, softmax, norms stay float32
+    c.optim.ema_decay = 0.9999
+    c.train.micro_batches = max(1, c.data.batch_size // 64)
+
+
+_GLYPHS = {
+    "kind": "image_classifier",
+    "image_shape": (224, 224, 3),
+    "classes": 0,
+    "stem": "conv",
+    "stem_channels": 32,
+    "bands": 16,
+    "latents": 48,
+    "latent_channels": 128,
+    "layers": 4,
+    "blocks": 2,
+    "self_heads": 4,
+    "query_channels": 128,
+}
+
+# variant -> (name in released.MODELS, recipe)
+_VARIANTS = {
+    "fourier": ("imagenet-fourier", _perceiver_io),
+    "learned": ("imagenet-learned", _perceiver_io),
+    "conv": ("imagenet-conv", _perceiver_io),
+    "perceiver": ("perceiver-imagenet", _perceiver),
+    "perceiver-4": ("perceiver-imagenet-4", _perceiver),
+    "perceiver-2": ("perceiver-imagenet-2", _perceiver),
+    "perceiver-1": ("perceiver-imagenet-1", _perceiver),
+    "perceiver-learned": ("perceiver-imagenet-learned", _perceiver_io),
+    "perceiver-conv": ("perceiver-imagenet-conv", _perceiver_io),
+    "permuted": ("perceiver-imagenet", _perceiver),
+    "b-fourier": ("imagenet-b-fourier", _pretrain),
+    "b-conv": ("imagenet-b-conv", _pretrain),
+    "b-fourier-tuned": ("imagenet-b-fourier", _fine_tune),
+    "b-conv-tuned": ("imagenet-b-conv", _fine_tune),
+    "resnet-50": ("resnet-50-fourier", _perceiver),
+    "resnet-50-permuted": ("resnet-50-fourier", _perceiver),
+    "vit-b-16": ("vit-b-16-fourier", _perceiver),
+    "vit-b-16-permuted": ("vit-b-16-fourier", _perceiver),
+    "transformer-64": ("transformer-64", _perceiver),
+    "embedded": ("", _embedded),
+}
+VARIANTS = tuple(_VARIANTS)
 
 
 def get_config(arg: str = ""):
-    variant, options = common.parse_arg(arg, VARIANTS)
-    name = "perceiver-imagenet" if variant == "perceiver" else f"imagenet-{variant}"
-    c = common.get_config("classification", released.MODELS[name])
-    c.data.update(source="tfds:imagenet2012", image_size=224, channels=3, augment="inception")
-    c.data.update(batch_size=1024, eval_batch_size=1024, workers=8)
-    steps_per_epoch = TRAINING_EXAMPLES // c.data.batch_size
-    c.train.update(log_every=100, eval_every=steps_per_epoch, save_every=steps_per_epoch)
-    c.optim.update(name="lamb", weight_decay=0.1, clip_norm=10.0)
-    c.loss.label_smoothing = 0.1  # released code; the paper does not say
-    if variant == "perceiver":  # Perceiver, section 4.1; its batch size is not stated
-        c.train.steps = 120 * steps_per_epoch
-        c.optim.update(schedule="step_decay", lr=4e-3)
-    else:  # Perceiver IO, appendix A.1: no warm-up
-        c.train.steps = 110 * steps_per_epoch
-        c.optim.update(schedule="constant_cosine", lr=2e-3, constant_fraction=0.5)
+    variant, options = common.parse_arg(arg, VARIANTS, ("modern", "smoke"))
+    name, recipe = _VARIANTS[variant]
+    c = common.get_config("classification", released.MODELS[name] if name else _GLYPHS)
+    c.data.update(source="tfds:imagenet2012", channels=3, augment="inception")
+    c.data.update(image_size=c.model.image_shape[0], eval_batch_size=1024, workers=8)
+    c.train.update(steps=0, log_every=100, eval_every=0, save_every=0)
+    recipe(c)
+    if variant.endswith("permuted"):
+        c.model.permutation = _PERMUTATION
+    if "modern" in options:
+        _modern(c)
     if "smoke" not in options:
         return c
     c.data.update(source="digits", image_size=16)  # the true channels, on embedded pictures
-    sizes = {"image_shape": (16, 16, 3), "classes": 10, "bands": 4, "query_channels": 32}
-    return common.shrink(c, **sizes)
+    c.init_from.source = ""
+    return common.shrink(c, image_shape=(16, 16, 3), classes=10)

@@ -36,4 +36,4 @@ def get_config(arg: str = ""):
     if "smoke" not in options:
         return c
     c.data.source = "digits"
-    return common.shrink(c, bands=4, query_channels=32)
+    return common.shrink(c)
