@@ -1,4 +1,4 @@
-"""Draws one glyph as a photograph would show it: any place, size, turn, colours and background.
+"""Draws one glyph as a photograph would show it: any place, size, turn, colour, background.
 
 The glyph is drawn at its final size, turned and laid over a background of low contrast. Everything
 happens in arrays and in Pillow, at a few milliseconds a picture.
@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 SIDES = (256, 340)  # of a picture, in pixels; height and width are drawn apart
-EXTENT = (0.35, 0.8)  # the glyph's longer side, as a part of the picture's shorter one
+# The glyph lies within the central square of this part of the shorter side: the crop of evaluation.
+FRAME = 7 / 8
+EXTENT = (0.45, 0.9)  # the glyph's longer side, as a part of that square's
 ROTATION = 20.0  # degrees, each way
 MIN_CONTRAST = 70.0  # between the luminances (0..255) of glyph and background
 # A background varies by at most this part of that contrast, each way.
@@ -26,11 +28,12 @@ def draw(character: str, face: str, rng: np.random.Generator) -> Image.Image:
     """Returns an RGB picture of `character` in the font file `face`."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2, endpoint=True))
     ink, paper = _colours(rng)
-    glyph = _turned_glyph(character, face, rng.uniform(*EXTENT) * min(width, height), rng)
+    frame = int(FRAME * min(width, height))
+    glyph = _turned_glyph(character, face, rng.uniform(*EXTENT) * frame, rng)
     picture = _background((width, height), paper, _contrast(ink, paper), rng)
-    glyph.thumbnail((width, height))  # a wide one of the full extent, turned, could stand out
-    left = int(rng.integers(width - glyph.width, endpoint=True))
-    top = int(rng.integers(height - glyph.height, endpoint=True))
+    glyph.thumbnail((frame, frame))  # a wide one of the full extent, turned, could stand out
+    left = (width - frame) // 2 + int(rng.integers(frame - glyph.width, endpoint=True))
+    top = (height - frame) // 2 + int(rng.integers(frame - glyph.height, endpoint=True))
     picture.paste(tuple(ink.astype(int).tolist()), (left, top), glyph)
     return picture
 
