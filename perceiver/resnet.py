@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.byte_array import ByteArray
-from perceiver.convolution import Convolution, batch_norm, convolve_segment
+from perceiver.convolution import Convolution, batch_norm, convolve_segment, max_pool
 
 STEMS = ("imagenet", "small")
 EXPANSION = 4  # channels that a bottleneck gives out / its width
@@ -63,7 +63,7 @@ class Stem(hk.Module):
         w = hk.get_parameter("w", shape, jnp.float32, init=init)
         x = jax.nn.relu(batch_norm(convolve_segment(segment, w, stride), is_training=is_training))
         if self.kind == "imagenet":
-            x = hk.max_pool(x, window_shape=(1, 3, 3, 1), strides=(1, 2, 2, 1), padding="SAME")
+            x = max_pool(x)
         return x
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.byte_array import ByteArray, Segment
-from perceiver.convolution import batch_norm, convolve
+from perceiver.convolution import batch_norm, convolve, max_pool
 from perceiver.inputs import permutation
 from perceiver.layers import Linear
 from perceiver.positions import Dense, LearnedTable, SeparableFourier
@@ -81,4 +81,4 @@ class ConvStem(hk.Module):
         init = hk.initializers.TruncatedNormal((49 * image.shape[-1]) ** -0.5)
         w = hk.get_parameter("w", shape, jnp.float32, init=init)
         x = jax.nn.relu(batch_norm(convolve(image, w, stride=2), is_training=is_training))
-        return hk.max_pool(x, window_shape=(1, 3, 3, 1), strides=(1, 2, 2, 1), padding="SAME")
+        return max_pool(x)
