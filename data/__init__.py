@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from data import digits, stdlib_text, tfds_images
+from data import digits, folder_images, stdlib_text, tfds_images
 from data.batches import Batch, Batches
 from data.dataset import Dataset, DatasetInfo
 
@@ -42,9 +42,12 @@ SPLITS = ("train", "validation")
 # The part of config.data.source before a colon -> its module.
 DATASETS: dict[str, ModuleType] = {
     "digits": digits,
+    "folder": folder_images,
     "stdlib_text": stdlib_text,
     "tfds": tfds_images,
 }
+# What must follow the colon; without an entry there is none.
+_REST = {"folder": "PATH", "tfds": "NAME"}
 
 
 def load(
@@ -101,9 +104,8 @@ def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
 
 
 def _module(name: str) -> ModuleType:
-    key, colon, rest = name.partition(":")
-    # Only the catalogue takes a name after the colon, and it needs one.
-    if key not in DATASETS or bool(rest) != (key == "tfds") or bool(colon) != bool(rest):
-        choices = ", ".join("tfds:NAME" if key == "tfds" else key for key in DATASETS)
+    key, colon, rest = name.partition(":")  # the rest may hold colons of its own
+    if key not in DATASETS or bool(rest) != (key in _REST) or bool(colon) != bool(rest):
+        choices = ", ".join(f"{key}:{_REST[key]}" if key in _REST else key for key in DATASETS)
         raise ValueError(f"data.source {name!r} is unknown: choose one of {choices}")
     return DATASETS[key]

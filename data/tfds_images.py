@@ -8,20 +8,14 @@ by the central 224 / 256 crop.
 
 import dataclasses
 import difflib
-import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data import images
+from data import labelled_images
 from data.dataset import Dataset, DatasetInfo, Example
-from data.transforms import Cast, Keep
-from perceiver.images import IMAGENET_MEAN, IMAGENET_STD
 from perceiver.labels import imagenet, imagenet_synsets
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
-_MAX_THREADS = 16
 # Sets that `python -m data.prepare` makes itself, so that the catalogue does not list them.
 OWN_DATASETS = ("glyphs",)
 
@@ -55,21 +49,15 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     source = builder.as_data_source(
         split=split_name(builder, split, config), decoders={"image": tfds.decode.SkipDecoding()}
     )
-    size, channels = config.image_size, config.channels
-    evaluation = (images.CentralCrop(size, channels, _crop_fraction(builder)),)
-    random = (config.rand_augment_layers, config.rand_augment_magnitude)
-    augmentation = images.augmentation(config.augment, size, channels, *random)
-    geometry = augmentation if train and augmentation else evaluation
-    normalise = images.Normalise(*_statistics(channels))
-    finish = (normalise, Cast("label", np.int32), Keep(("image", "label")))
-    threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    return Dataset(Pictures(source), (*geometry, *finish), threads)
+    return labelled_images.dataset(
+        Pictures(source), config, train=train, crop_fraction=_crop_fraction(builder)
+    )
 
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts from the builder's metadata; no example is read."""
     builder = open_builder(config)
-    mean, std = _statistics(config.channels)
+    mean, std = labelled_images.statistics(config.channels)
     return DatasetInfo(
         name=config.source,
         examples={
@@ -177,11 +165,4 @@ def _labels(builder: Any) -> tuple[str, ...]:
 
 def _crop_fraction(builder: Any) -> float:
     fixed_size = None not in builder.info.features["image"].shape
-    return 1.0 if fixed_size else 224 / 256
-
-
-def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation: ImageNet's for colour, plain [-1, 1] for grey."""
-    if channels == 3:
-        return IMAGENET_MEAN, IMAGENET_STD
-    return (0.5,), (0.5,)
+    return 1.0 if fixed_size else labelled_images.PHOTOGRAPH_CROP
