@@ -20,6 +20,7 @@ import jax
 from configs import digits
 from train import experiment
 from train.report import Report
+from train.speed import Watch
 from train.window import Window
 
 
@@ -42,10 +43,13 @@ def main() -> None:
             state, _ = train_step(state, fixed)
         return jax.block_until_ready(state)
 
-    def in_loop(state, report):
+    def in_loop(state, report, watch):
         window = Window(run.placement)
         for step in range(1, options.steps + 1):
-            state, sums = train_step(state, run.placement.put(next(batches)))
+            with report.waiting(watch.idle_since):
+                batch = next(batches)
+            state, sums = train_step(state, run.placement.put(batch))
+            watch.follow(sums)
             window.add(step, sums)
             if step % config.train.log_every == 0:
                 report.write(step, window.take() | {"lr": float(run.schedule(step))})
@@ -54,11 +58,12 @@ def main() -> None:
     ratios = []
     with contextlib.closing(batches), tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
-            with Report(folder, options.steps, batch_size=1, stream=io.StringIO()) as report:
+            silent = Report(folder, options.steps, batch_size=1, stream=io.StringIO())
+            with silent as report, Watch() as watch:
                 began = time.perf_counter()
                 state = bare(state)
                 middle = time.perf_counter()
-                state = in_loop(state, report)
+                state = in_loop(state, report, watch)
                 ended = time.perf_counter()
             ratios.append((ended - middle) / (middle - began))
             print(

@@ -84,7 +84,8 @@ def mix(
 def _partners(x: jax.Array, halfway: int) -> jax.Array:  # [B, ...] -> [B, ...]
     """Puts in each row the next one of its half, cyclically; alone in a half, a row meets itself.
 
-    A roll within the half, as slices: no gather, and under a mesh only border rows move.
+    A roll within the half, as slices: under a mesh, pictures move between devices and are never
+    gathered on one.
     """
     return jnp.concatenate([jnp.roll(x[:halfway], -1, axis=0), jnp.roll(x[halfway:], -1, axis=0)])
 

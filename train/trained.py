@@ -103,7 +103,7 @@ def differing_usage(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[
         places = [i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
         where = f"class {places[0]} is {old[places[0]]!r} there and {new[places[0]]!r} here; "
         notices.append(
-            f"labels: {len(places) or abs(len(old) - len(new))} names differ; "
+            f"labels: {len(places) or abs(len(old) - len(new))} of {len(new)} names differ; "
             f"{where if places else ''}look whether the classes are in the same order"
         )
     return notices

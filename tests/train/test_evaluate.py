@@ -144,7 +144,7 @@ def test_another_use_of_the_weights_is_noticed(run, tmp_path, capsys):
     mean, crop, labels = json.loads(told.out)["notices"]
     assert mean == "image.mean: the weights were used with [0.5], the data has [0.30584]"
     assert crop == "image.crop_fraction: the weights were used with 0.875, the data has 1.0"
-    assert labels.startswith("labels: 1 names differ; class 9 is 'nine' there and '9' here")
+    assert labels.startswith("labels: 1 of 10 names differ; class 9 is 'nine' there and '9' here")
     assert told.err.count("notice: ") == 3
 
 
