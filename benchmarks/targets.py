@@ -10,6 +10,7 @@ from perceiver import specs
 
 FORWARD, GRADIENT, WITH_CONTENT = "forward", "gradient", "gradient + content"
 STEP = "training step"
+PEERS = {"training_step": "Hugging Face", "input_pipeline": "tf.data"}  # else dense
 DEFAULT = f"remat {specs.Backbone.remat}"
 SMALLEST = "remat layer"
 
@@ -42,7 +43,7 @@ class Target:
     def item(self) -> str:
         """What is measured, in words."""
         dtype = "" if self.dtype == "float32" else f", {self.dtype} operands"
-        peer = "Hugging Face" if self.benchmark == "training_step" else "dense"
+        peer = PEERS.get(self.benchmark, "dense")
         ratio = f" against {peer}" if FIELDS[self.field][1] == "x" else ""
         return f"{self.case}, {self.work} ({self.form}{dtype}): {FIELDS[self.field][0]}{ratio}"
 
@@ -132,5 +133,9 @@ TARGETS = (
             ("imagenet-fourier", "`--remat layer` keeps less, for about a tenth more time"),
             ("masked-lm-bytes", "parameters and two moments alone are 2,301 MiB on either side"),
         )
+    ),
+    *(
+        Target("input_pipeline", f"500 x 375, {cores}", "512 images", "ours", "cpu_ratio", 1)
+        for cores in ("1 core", "2 cores")
     ),
 )
