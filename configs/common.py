@@ -42,6 +42,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.image_size = 224  # images: side in pixels
     c.data.channels = 3  # images: 1 (grey) or 3
     c.data.augment = "none"  # images: none, digits (shift, turn, zoom), inception (crop, flip)
+    c.data.crop_area = (0.08, 1.0)  # inception: least and largest share of a picture
     c.data.rand_augment_layers = 0  # images: random operations after that, one by one; 0: none
     c.data.rand_augment_magnitude = 5  # their strength, 0 to 10
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run

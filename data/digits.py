@@ -40,7 +40,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split; `image_size` other than 8 resizes, `channels` 3 repeats the grey value."""
     size, channels = config.image_size, config.channels
     evaluation = (images.CentralCrop(size, channels, fraction=1.0),)
-    random = (config.rand_augment_layers, config.rand_augment_magnitude)
+    random = (config.rand_augment_layers, config.rand_augment_magnitude, config.crop_area)
     augmentation = images.augmentation(config.augment, size, channels, *random)
     geometry = augmentation if train and augmentation else evaluation
     facts = info(config)

@@ -21,7 +21,12 @@ AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augmen
 
 
 def augmentation(
-    name: str, size: int, channels: int, rand_augment_layers: int = 0, magnitude: float = 5
+    name: str,
+    size: int,
+    channels: int,
+    rand_augment_layers: int = 0,
+    magnitude: float = 5,
+    crop_area: tuple[float, float] = (0.08, 1.0),
 ) -> tuple[Transform, ...] | None:
     """Returns the training transforms of a named augmentation; None: as in evaluation.
 
@@ -31,6 +36,7 @@ def augmentation(
       channels: of the model's input.
       rand_augment_layers: operations of RandAugment after crop and flip; 0 for none.
       magnitude: of these, 0 to 10.
+      crop_area: the least and the largest share of a picture that a crop keeps.
 
     Raises:
       ValueError: an unknown name, a bad number, or RandAugment without a crop.
@@ -38,7 +44,8 @@ def augmentation(
     random = (RandAugment(rand_augment_layers, magnitude),) if rand_augment_layers else ()
     if name == "inception":
         # In the released order: what follows the crop sees its own resolution.
-        return (InceptionCrop(size, channels), RandomFlip(), *random, Resize(size))
+        crop = InceptionCrop(size, channels, tuple(crop_area))
+        return (crop, RandomFlip(), *random, Resize(size))
     if random and name in AUGMENTATIONS:
         raise ValueError(
             f"data.rand_augment_layers {rand_augment_layers} does not go with data.augment "
@@ -100,6 +107,13 @@ class InceptionCrop:
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     attempts: int = 10
+
+    def __post_init__(self):
+        if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
+            raise ValueError(
+                f"data.crop_area {self.area} must be (least, largest) with "
+                "0 < least <= largest <= 1, such as (0.08, 1.0)"
+            )
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Replaces `image`, bytes or uint8 [H, W, C'], by uint8 [H', W', C]."""

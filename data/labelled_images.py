@@ -27,7 +27,7 @@ def dataset(source: Source, config: Any, *, train: bool, crop_fraction: float) -
     """
     size, channels = config.image_size, config.channels
     evaluation = (images.CentralCrop(size, channels, crop_fraction),)
-    random = (config.rand_augment_layers, config.rand_augment_magnitude)
+    random = (config.rand_augment_layers, config.rand_augment_magnitude, config.crop_area)
     augmentation = images.augmentation(config.augment, size, channels, *random)
     geometry = augmentation if train and augmentation else evaluation
     normalise = images.Normalise(*statistics(channels))

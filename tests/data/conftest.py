@@ -10,6 +10,7 @@ _FIELDS = {
     "image_size": 8,
     "channels": 1,
     "augment": "none",
+    "crop_area": (0.08, 1.0),
     "rand_augment_layers": 0,
     "rand_augment_magnitude": 5,
     "broken_limit": 100,

@@ -162,3 +162,18 @@ def test_bad_pictures_are_named(rng):
         images.Decode(2)({"image": b"abc"}, rng)
     with pytest.raises(ValueError, match=r"data\.augment 'mixup' is unknown"):
         images.augmentation("mixup", 8, 1)
+
+
+def test_crops_keep_the_share_that_is_asked_for():
+    crop = images.augmentation("inception", 8, 3, crop_area=(0.5, 0.6))[0]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        left, top, right, bottom = crop.box((331, 257), rng)
+        share = (right - left) * (bottom - top) / (331 * 257)
+        assert 0.49 < share < 0.61
+
+
+@pytest.mark.parametrize("area", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.1), (0.5,)])
+def test_a_share_that_cannot_be_is_refused(area):
+    with pytest.raises(ValueError, match=r"data\.crop_area .* must be \(least, largest\)"):
+        images.augmentation("inception", 8, 3, crop_area=area)
