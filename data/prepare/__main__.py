@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--data_dir", default="", help="default: TFDS's, ~/tensorflow_datasets")
 
     glyph = commands.add_parser(
-        "glyphs", parents=[common], help="70 classes of glyphs, drawn from matplotlib's fonts"
+        "glyphs", parents=[common], help="69 classes of glyphs, drawn from matplotlib's fonts"
     )
     glyph.add_argument("--train_per_class", type=int, default=200)
     glyph.add_argument("--test_per_class", type=int, default=30)

@@ -169,6 +169,8 @@ def test_trains_and_evaluates_end_to_end(prepared, tmp_path):
 def test_again_says_so(prepared):
     done = run("data.prepare", "imagenet", f"--manual_dir={prepared}", f"--data_dir={prepared}")
     assert "is there already" in done.stdout
+    done = run("data.prepare", "tfds", "imagenet2012", f"--data_dir={prepared}")
+    assert "is there already" in done.stdout
 
 
 def test_missing_tars_are_named(tmp_path):

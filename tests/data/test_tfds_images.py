@@ -5,6 +5,7 @@ this project reads, it calls TensorFlow's encoder. So the files are written here
 """
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,10 +159,17 @@ def test_splits_can_be_slices(tiny):
 
 
 def test_tensorflow_is_never_imported(tiny):
-    batches = data.load(tiny(), "validation", batch_size=7, seed=0, train=False)
-    next(batches)
-    batches.close()
-    assert "tensorflow" not in sys.modules
+    """In a process of its own: it may be installed, and another test may have imported it."""
+    code = (
+        "import json, sys, ml_collections, data\n"
+        "config = ml_collections.ConfigDict(json.loads(sys.argv[1]))\n"
+        "batches = data.load(config, 'validation', batch_size=7, seed=0, train=False)\n"
+        "next(batches)\n"
+        "batches.close()\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    words = [sys.executable, "-c", code, tiny().to_json()]
+    subprocess.run(words, check=True, cwd=Path(data.__file__).parents[1])
 
 
 def test_missing_split_lists_the_others(tmp_path, make_config, tiny):
@@ -178,6 +186,9 @@ def test_unprepared_names_the_command(tmp_path, make_config):
     command = rf"python -m data\.prepare tfds mnist --data_dir={tmp_path}` \(extra `prepare`"
     with pytest.raises(FileNotFoundError, match=command):
         data.load(config, "train", batch_size=2, seed=0, train=True)
+    config.source = "tfds:imagenet2012"
+    with pytest.raises(FileNotFoundError, match=r"data\.prepare imagenet --manual_dir=TARS"):
+        data.info(config)
     config.data_dir = str(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         data.info(config)
