@@ -26,6 +26,9 @@ VERSION := $(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_in
 # The pinned set for that interpreter: empty where there is none.
 PINS := $(shell $(INTERPRETER) -c 'import sys; v = sys.version_info[:2]; print("" if v < (3, 11) else "requirements/py311.txt" if v == (3, 11) else "requirements/py312.txt")' 2>/dev/null)
 STAMP := $(VENV)/.installed
+# What the tests have beyond it: TensorFlow, with which TFDS prepares data.
+PREPARE_PINS := $(PINS:.txt=-prepare.txt)
+TEST_STAMP := $(VENV)/.installed-prepare
 
 # A PYTHON given by hand must not be ignored in silence because $(VENV) has another one.
 ifeq ($(origin PYTHON)$(if $(MADE),, none),command line)
@@ -48,10 +51,10 @@ quickstart: $(STAMP)  ## Train on digits, evaluate, classify the sample pictures
 	@echo "  $(BIN)/python -m perceiver.predict $(RUN) YOUR_DIGIT.png     light ink on dark, any size"
 	@echo "  $(BIN)/python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes"
 
-test: $(STAMP)  ## Run the whole test suite, notebooks included
+test: $(TEST_STAMP)  ## Run the whole test suite, notebooks included
 	$(PYTEST) $(ARGS)
 
-test-fast: $(STAMP)  ## Run the tests that take seconds
+test-fast: $(TEST_STAMP)  ## Run the tests that take seconds
 	$(PYTEST) -m "not slow" $(ARGS)
 
 notebooks: $(STAMP)  ## Execute every notebook
@@ -85,4 +88,9 @@ $(STAMP): $(PINS) setup.py
 	@echo "Installing $(PINS) into $(VENV) for Python $(VERSION); this takes a minute or two."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(PINS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TEST_STAMP): $(STAMP) $(PREPARE_PINS)
+	@echo "Installing $(PREPARE_PINS) for the tests"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(PREPARE_PINS)
 	@touch $@

@@ -1,11 +1,12 @@
 """Writes a complete pinned set: every package that a checkout installs, at one version each.
 
-Installs the library with the extras for training, notebooks, tests and preparing data into a
-fresh temporary environment and records what came. Only the standard library is used.
+Installs the library with the extras for training, notebooks and tests into a fresh temporary
+environment and records what came; then what preparing data adds to it, TensorFlow above all, which
+goes into a file of its own, for the tests. Only the standard library is used.
 
     python3.11 requirements/freeze.py --jax 0.10.2 --out requirements/py311.txt
 
-`make pins` writes both sets.
+writes requirements/py311-prepare.txt too; `make pins` writes all.
 """
 
 import argparse
@@ -18,25 +19,28 @@ import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXTRAS = "train,notebooks,test"
-# What TensorFlow brings is kept to where it exists: elsewhere the tests that prepare data skip.
-EXTRA_WITH_TENSORFLOW = "prepare"
+PREPARE = "prepare"
+# Where TensorFlow is kept to, for there it exists: elsewhere the tests that prepare data skip.
 WHERE = 'sys_platform == "linux" and python_version < "3.14"'
 
 
-def freeze(jax: str) -> list[str]:
-    """Installs everything beside the given JAX and returns sorted `name==version` lines."""
+def freeze(jax: str) -> tuple[list[str], list[str]]:
+    """Installs everything beside the given JAX; returns sorted `name==version` lines.
+
+    The first are those of training, notebooks and tests, the second what preparing data adds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         pip = [str(pathlib.Path(folder, "bin", "python")), "-m", "pip"]
         without = _install(pip, EXTRAS, jax)
-        listed = _install(pip, f"{EXTRAS},{EXTRA_WITH_TENSORFLOW}", jax)
+        listed = _install(pip, f"{EXTRAS},{PREPARE}", jax)
     if changed := sorted(without - listed):
         raise ValueError(f"TensorFlow wants other versions of {changed}; require those by hand")
     loose = [line for line in listed if "==" not in line]
     if loose:
         raise ValueError(f"not pinned to a version: {loose}; install them from a package index")
-    lines = sorted(listed, key=str.lower)
-    return [line if line in without else f"{line}; {WHERE}" for line in lines]
+    added = sorted(listed - without, key=str.lower)
+    return sorted(without, key=str.lower), [f"{line}; {WHERE}" for line in added]
 
 
 def _install(pip: list[str], extras: str, jax: str) -> set[str]:
@@ -60,13 +64,15 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=pathlib.Path, help="file to write")
     args = parser.parse_args()
     python = ".".join(platform.python_version_tuple()[:2])
-    extras = f"{EXTRAS},{EXTRA_WITH_TENSORFLOW}"
-    header = [
-        f"# Written by `make pins` with Python {python}: perceiver[{extras}] on jax {args.jax}.",
-        "# Change setup.py, then write it again; do not edit it by hand.",
-    ]
-    args.out.write_text("\n".join([*header, *freeze(args.jax)]) + "\n", encoding="utf-8")
-    print(f"wrote {args.out}", file=sys.stderr)
+    base, added = freeze(args.jax)
+    beside = args.out.with_stem(f"{args.out.stem}-{PREPARE}")
+    for path, extras, lines in ((args.out, EXTRAS, base), (beside, PREPARE, added)):
+        header = [
+            f"# Written by `make pins` on Python {python}: perceiver[{extras}], jax {args.jax}.",
+            "# Change setup.py, then write it again; do not edit it by hand.",
+        ]
+        path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
+        print(f"wrote {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

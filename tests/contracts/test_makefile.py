@@ -55,6 +55,13 @@ def test_the_pinned_set_follows_the_interpreter(checkout, version, pins):
     assert f"-r requirements/{pins}" in result.stdout
 
 
+def test_only_the_tests_install_tensorflow(checkout):
+    python = f"PYTHON={fake_python(checkout, (3, 11))}"
+    for target, wanted in (("quickstart", False), ("test", True), ("test-fast", True)):
+        lines = make(checkout, target, "--dry-run", python).stdout
+        assert ("-r requirements/py311-prepare.txt" in lines) == wanted
+
+
 def test_an_old_python_is_refused_with_the_remedy(checkout):
     result = make(checkout, "test", f"PYTHON={fake_python(checkout, (3, 10))}")
     assert result.returncode != 0
@@ -85,9 +92,9 @@ def test_a_changed_pinned_set_is_installed_again(checkout):
     stamp.touch()
     for path in (checkout / "requirements" / "py311.txt", checkout / "setup.py"):
         os.utime(path, (0, 0))
-    assert "pip install" not in make(checkout, "test", "--dry-run", python).stdout
+    assert "pip install" not in make(checkout, "lint", "--dry-run", python).stdout
     (checkout / "requirements" / "py311.txt").touch()
-    assert "-r requirements/py311.txt" in make(checkout, "test", "--dry-run", python).stdout
+    assert "-r requirements/py311.txt" in make(checkout, "lint", "--dry-run", python).stdout
 
 
 def test_quickstart_trains_and_then_classifies(checkout):

@@ -56,8 +56,9 @@ def requirements(metadata: list[str]) -> dict[str, set[str]]:
     return found
 
 
+_PIN = r"[\w.-]+==[\w.]+"
 # What TensorFlow brings is installed where it exists only.
-_PIN = r"[\w.-]+==[\w.]+(; sys_platform == \"linux\" and python_version < \"3\.14\")?"
+_WHERE = r"; sys_platform == \"linux\" and python_version < \"3\.14\""
 
 
 def pins(name: str) -> dict[str, str]:
@@ -105,14 +106,20 @@ def test_pins_hold_the_promised_jax(name, jax):
 @pytest.mark.parametrize("name", PINNED)
 def test_pins_cover_what_a_checkout_requires(name, metadata):
     required = requirements(metadata)
-    wanted = set().union(*(required[e] for e in ("", "train", "prepare", "notebooks", "test")))
+    wanted = set().union(*(required[e] for e in ("", "train", "notebooks", "test")))
+    base, added = pins(name).keys(), pins(f"{name}-prepare").keys()
+    assert wanted <= base
     # On Linux tensorflow-cpu takes the place of tensorflow.
-    assert wanted - pins(name).keys() == {"tensorflow"}
+    assert required["prepare"] - base - added == {"tensorflow"}
+    assert not base & added
+    assert "tensorflow-cpu" in added  # half of the download, for the tests only
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_pins_are_exact_and_sorted(name):
-    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+@pytest.mark.parametrize("part", ["", "-prepare"])
+def test_pins_are_exact_and_sorted(name, part):
+    lines = (ROOT / "requirements" / f"{name}{part}.txt").read_text().splitlines()
     lines = [line for line in lines if not line.startswith("#")]
-    assert [line for line in lines if not re.fullmatch(_PIN, line)] == []
+    pattern = _PIN + (_WHERE if part else "")
+    assert [line for line in lines if not re.fullmatch(pattern, line)] == []
     assert lines == sorted(lines, key=str.lower)
