@@ -50,13 +50,14 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
 def _grid(spec: specs.Spec, size: tuple[int, ...]) -> tuple[int, int]:
     """Returns the grid that has positions.
 
-    The convolutional stem halves twice, rounding up; learned positions of a Transformer are those
-    of its patches.
+    That of a convolutional stem is coarser; learned positions of a Transformer are those of its
+    patches.
     """
     if isinstance(spec, specs.ImageTransformer) and spec.positions == "learned":
         return size[0] // spec.patch_size, size[1] // spec.patch_size
-    halvings = 2 if getattr(spec, "stem", "") == "conv" else 0
-    return tuple(-(-side // 2**halvings) for side in size[:2])
+    if isinstance(spec, specs.ImageClassifier):
+        return dataclasses.replace(spec, image_shape=(*size[:2], spec.image_shape[2])).grid
+    return tuple(size[:2])
 
 
 def _interpolate(table, old: tuple[int, int], new: tuple[int, int]):  # [h w, P] -> [h' w', P]

@@ -13,6 +13,8 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
     inputs = ImageInputs(
         stem=spec.stem,
         stem_channels=spec.stem_channels,
+        stem_window=spec.stem_window,
+        stem_stride=spec.stem_stride,
         positions=spec.positions,
         bands=spec.bands,
         max_resolution=spec.max_resolution or None,

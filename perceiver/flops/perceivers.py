@@ -37,18 +37,11 @@ def byte_array(spec: specs.Backbone) -> tuple[int, int]:
     return _KINDS[spec.kind][1](spec)
 
 
-def _image_grid(spec: specs.ImageClassifier) -> tuple[int, int]:
-    height, width, _ = spec.image_shape
-    if spec.stem == "conv":  # a convolution and a pooling, each of stride 2 with "SAME" padding
-        return math.ceil(height / 4), math.ceil(width / 4)
-    return height, width
-
-
 def _image_byte_array(spec: specs.ImageClassifier) -> tuple[int, int]:
     content = spec.image_shape[2] if spec.stem == "pixels" else spec.stem_channels
     fourier = 2 * (2 * spec.bands + 1)  # two axes: raw position, sines, cosines
     positions = fourier if spec.positions == "fourier" else spec.position_channels
-    return math.prod(_image_grid(spec)), content + positions
+    return math.prod(spec.grid), content + positions
 
 
 def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
@@ -58,11 +51,13 @@ def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
         project = linear(height * width, channels, spec.stem_channels)
         found.append(Row(part="inputs", operation="project pixels", once=project))
     if spec.stem == "conv":
-        pixels = math.ceil(height / 2) * math.ceil(width / 2)
-        convolve = linear(pixels, 7 * 7 * channels, spec.stem_channels)
-        found.append(Row(part="inputs", operation="convolution 7x7", once=convolve))
+        window, stride = spec.stem_window, spec.stem_stride
+        pixels = math.ceil(height / stride) * math.ceil(width / stride)
+        convolve = linear(pixels, window**2 * channels, spec.stem_channels)
+        name = f"convolution {window}x{window}"
+        found.append(Row(part="inputs", operation=name, once=convolve))
     if spec.positions == "learned":
-        size, wide = math.prod(_image_grid(spec)), spec.position_channels
+        size, wide = math.prod(spec.grid), spec.position_channels
         project = linear(size, wide, wide)
         found.append(Row(part="inputs", operation="project positions", once=project, shared=True))
     return found

@@ -25,6 +25,8 @@ class ImageInputs(hk.Module):
 
     stem: str  # one of STEMS
     stem_channels: int  # of the two convolutions; pixels keep their own
+    stem_window: int = 7  # conv
+    stem_stride: int = 2  # conv
     positions: str  # one of POSITIONS, or none
     bands: int  # K, Fourier
     max_resolution: tuple[int, ...] | None = None  # Fourier; None: the grid's own size
@@ -48,7 +50,13 @@ class ImageInputs(hk.Module):
             return image
         if self.stem == "conv1x1":
             return Linear(channels=self.stem_channels, name="project")(image)
-        return ConvStem(channels=self.stem_channels, name="stem")(image, is_training=is_training)
+        stem = ConvStem(
+            channels=self.stem_channels,
+            window=self.stem_window,
+            stride=self.stem_stride,
+            name="stem",
+        )
+        return stem(image, is_training=is_training)
 
     @hk.transparent
     def _positions(self, dims):
@@ -65,20 +73,22 @@ class ImageInputs(hk.Module):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ConvStem(hk.Module):
-    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2: a quarter of each
-    side.
+    """Convolution, batch norm, ReLU, 3x3 max-pool of stride 2.
 
-    Perceiver IO, appendix A.3.
+    Perceiver IO, appendix A.3: a window of 7x7 and a stride of 2, which leave a quarter of each
+    side.
     """
 
     channels: int
+    window: int
+    stride: int
     name: str | None = None
 
     def __call__(
         self, image: jax.Array, *, is_training: bool
-    ) -> jax.Array:  # [B, H, W, C] -> [B, H/4, W/4, channels]
-        shape = (7, 7, image.shape[-1], self.channels)  # HWIO
-        init = hk.initializers.TruncatedNormal((49 * image.shape[-1]) ** -0.5)
+    ) -> jax.Array:  # [B, H, W, C] -> [B, H / (2 stride), W / (2 stride), channels]
+        shape = (self.window, self.window, image.shape[-1], self.channels)  # HWIO
+        init = hk.initializers.TruncatedNormal((self.window**2 * image.shape[-1]) ** -0.5)
         w = hk.get_parameter("w", shape, jnp.float32, init=init)
-        x = jax.nn.relu(batch_norm(convolve(image, w, stride=2), is_training=is_training))
+        x = jax.nn.relu(batch_norm(convolve(image, w, self.stride), is_training=is_training))
         return max_pool(x)

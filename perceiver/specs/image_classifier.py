@@ -1,6 +1,7 @@
 """What an image classifier is."""
 
 import dataclasses
+import math
 
 from perceiver.inputs.image import POSITIONS, STEMS
 from perceiver.inputs.permutation import MAX_SEED
@@ -15,8 +16,10 @@ class ImageClassifier(Backbone):
 
     image_shape: tuple[int, int, int]  # H, W, C
     classes: int  # K
-    stem: str = "pixels"  # pixels, conv1x1 (learned projection), conv (7x7, batch norm, max-pool)
+    stem: str = "pixels"  # pixels, conv1x1 (learned projection), conv (then batch norm, max-pool)
     stem_channels: int = 64
+    stem_window: int = 7  # conv: side of the convolution's window
+    stem_stride: int = 2  # conv: of the convolution; the pooling halves once more
     positions: str = "fourier"  # fourier, learned
     bands: int = 64  # Fourier: K frequencies per axis
     max_resolution: tuple[int, ...] = ()  # Fourier: (): the grid's own size
@@ -36,7 +39,14 @@ class ImageClassifier(Backbone):
             len(shape) == 3 and min(shape) > 0, "image_shape", "must be (height, width, channels)"
         )
         self._require(self.classes > 1, "classes", "must be at least 2")
-        sizes = ("stem_channels", "position_channels", "query_channels", "query_heads")
+        sizes = (
+            "stem_channels",
+            "stem_window",
+            "stem_stride",
+            "position_channels",
+            "query_channels",
+            "query_heads",
+        )
         for name in (*sizes, "bands"):
             self._require(getattr(self, name) > 0, name, "must be positive")
         self._require(
@@ -51,3 +61,11 @@ class ImageClassifier(Backbone):
             len(self.max_resolution) in (0, 2), "max_resolution", "must be (height, width) or ()"
         )
         self._require(self.permutation <= MAX_SEED, "permutation", f"must be at most {MAX_SEED}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the byte array: "SAME" padding, so that sides are rounded up."""
+        height, width, _ = self.image_shape
+        if self.stem != "conv":
+            return height, width
+        return tuple(math.ceil(math.ceil(n / self.stem_stride) / 2) for n in (height, width))

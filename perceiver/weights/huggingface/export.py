@@ -194,11 +194,9 @@ def meaning(spec: specs.Spec) -> dict[str, Any]:
         return fields
     fields |= _all_widths(spec)
     if spec.kind == "image_classifier":
-        grid = spec.image_shape[:2]
-        if spec.stem == "conv":
-            grid = tuple(-(-n // 4) for n in grid)
-        fields["max_resolution"] = spec.max_resolution or grid
-        unused = ["permutation", *{"pixels": ["stem_channels"]}.get(spec.stem, [])]
+        fields["max_resolution"] = spec.max_resolution or spec.grid
+        unused = ["permutation", *({"pixels": ["stem_channels"]}.get(spec.stem, []))]
+        unused += [] if spec.stem == "conv" else ["stem_window", "stem_stride"]
         unused += {"fourier": ["position_channels"], "learned": ["bands", "max_resolution"]}[
             spec.positions
         ]
