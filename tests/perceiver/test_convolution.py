@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import perceiver
 from perceiver import convolution
+from perceiver.released import MODELS
 
 TOLERANCE = 1e-5  # relative to the largest entry
 
@@ -80,3 +82,32 @@ def test_equal_entries_share_the_gradient_of_a_pool():
     gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
     assert float(gradient.sum()) == 4
     assert float(gradient.min()) >= 0
+
+
+def test_a_stem_of_any_window_and_stride():
+    spec = {
+        "kind": "image_classifier",
+        "image_shape": (24, 37, 3),
+        "classes": 7,
+        "stem": "conv",
+        "stem_channels": 5,
+        "stem_window": 9,
+        "stem_stride": 4,
+        "latents": 3,
+        "latent_channels": 8,
+        "layers": 1,
+        "self_heads": 2,
+        "query_channels": 8,
+    }
+    model = perceiver.build(spec)
+    assert model.spec.grid == (3, 5)  # 24 / 8, 37 / 8 rounded up
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    assert params["inputs/stem"]["w"].shape == (9, 9, 3, 5)
+    maps = jax.eval_shape(model.attention_maps, params, state, model.example_inputs(2))
+    assert maps[0].shape == (2, 1, 3, 15)
+
+
+@pytest.mark.parametrize("field", ["stem_window", "stem_stride"])
+def test_a_stem_of_no_size_is_refused(field):
+    with pytest.raises(ValueError, match=f"{field}=0 must be positive"):
+        perceiver.build(MODELS["imagenet-conv"] | {field: 0})
