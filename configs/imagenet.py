@@ -73,12 +73,13 @@ def _fine_tune(c):
 def _embedded(c):
     """The whole recipe, small enough for an hour of two CPU cores."""
     c.data.update(source="tfds:glyphs", batch_size=32, eval_batch_size=69, workers=0)
-    c.data.update(rand_augment_layers=1, rand_augment_magnitude=3)
+    c.data.update(rand_augment_layers=1, rand_augment_magnitude=5)
     c.data.crop_area = (0.5, 1.0)  # a smaller part of a letter is none
     c.train.update(epochs=24.0, log_every=50)
     c.optim.update(name="lamb", lr=2e-3, weight_decay=0.1, clip_norm=10.0)
     c.optim.update(schedule="constant_cosine", constant_fraction=0.5)
-    c.loss.update(mixup_alpha=0.2, label_smoothing=0.1)
+    # Seldom an even mix: with 0.2 the loss stays that of guessing for 3,000 steps.
+    c.loss.update(mixup_alpha=0.05, label_smoothing=0.1)
 
 
 def _modern(c):
