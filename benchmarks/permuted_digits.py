@@ -1,6 +1,6 @@
 """Table 2 of the Perceiver in small: who needs to know which pixels are neighbours?
 
-    python -m benchmarks.permuted_digits [--seeds 0 1 2] [--folder runs/permuted] [--json FILE]
+    python -m benchmarks.permuted_digits [--seeds 0 1 2] [--folder runs/permuted] [--smoke]
 
 A Perceiver and a convolutional network of about the same number of parameters learn real digits
 (`configs/digits.py`) twice: as they are, and with all inputs in a fixed random order, position
@@ -33,13 +33,13 @@ ORDERS = ("as they are", "permuted")
 Results = dict[str, dict[str, list[float]]]  # model -> order -> accuracy of each seed, in percent
 
 
-def measure(folder: pathlib.Path, seeds: list[int]) -> Results:
+def measure(folder: pathlib.Path, seeds: list[int], smoke: bool = False) -> Results:
     """Trains all variants with all seeds, each in its own folder, and returns their accuracies."""
     results: Results = {}
     for model, variants in MODELS.items():
         for order, variant in zip(ORDERS, variants, strict=True):
             for seed in seeds:
-                config = digits.get_config(variant)
+                config = digits.get_config(f"{variant},smoke" if smoke else variant)
                 config.seed = seed
                 final = loop.run(config, folder / f"{variant}-{seed}")
                 accuracies = results.setdefault(model, {}).setdefault(order, [])
@@ -103,8 +103,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/permuted"))
     parser.add_argument("--json", type=pathlib.Path, help="write the accuracies there too")
+    parser.add_argument("--smoke", action="store_true", help="two steps each, to try it")
     options = parser.parse_args()
-    results = measure(options.folder, options.seeds)
+    results = measure(options.folder, options.seeds, options.smoke)
     print(table(results))
     draw(results, options.folder / "permuted.png")
     print(f"picture: {options.folder / 'permuted.png'}")

@@ -91,3 +91,22 @@ def test_dense_memory_grows_by_the_same_for_every_block():
     spec = dataclasses.replace(tiny, blocks=4, layers=1, latents=127, latent_channels=64)
     exact, guess = (models.dense_memory(spec, exact=exact)["temp_mib"] for exact in (True, False))
     assert guess == pytest.approx(exact, rel=0.02)
+
+
+@slow
+def test_permuted_digits(tmp_path):
+    path = tmp_path / "accuracies.json"
+    words = ("--smoke", "--seeds", "3", "--folder", str(tmp_path), "--json", str(path))
+    printed = run("permuted_digits", *words)
+    found = json.loads(path.read_text())
+    assert found["seeds"] == [3]
+    for model, count in (("Perceiver IO", "254,467"), ("convolutional network", "242,742")):
+        assert f"| {model} | {count} |" in printed
+        by_order = found["accuracy"][model]
+        assert by_order.keys() == {"as they are", "permuted"}
+        assert all(len(values) == 1 and min(values) >= 0 for values in by_order.values())
+    # What a permutation does not change from the start it does not change in two steps.
+    assert found["accuracy"]["Perceiver IO"]["as they are"] == pytest.approx(
+        found["accuracy"]["Perceiver IO"]["permuted"], abs=0.5
+    )
+    assert (tmp_path / "permuted.png").stat().st_size > 1000
