@@ -2,7 +2,7 @@
 
 from perceiver import specs
 from perceiver.builders import image_classifier
-from perceiver.builders.parts import Kind, Parts, transformer
+from perceiver.builders.parts import Parts, transformer
 from perceiver.inputs.patches import PatchInputs
 from perceiver.outputs.classes import MeanClassifier
 
@@ -26,9 +26,4 @@ def _parts(spec: specs.ImageTransformer) -> Parts:
     )
 
 
-KIND = Kind(
-    _parts,
-    image_classifier.KIND.example,
-    image_classifier.KIND.check,
-    image_classifier.KIND.check_queries,
-)
+KIND = image_classifier.KIND._replace(parts=_parts)  # of the same inputs
