@@ -3,10 +3,10 @@
     python -m benchmarks.permuted_digits [--seeds 0 1 2] [--folder runs/permuted] [--smoke]
 
 A Perceiver and a convolutional network of about the same number of parameters learn real digits
-(`configs/digits.py`) twice: as they are, and with all inputs in a fixed random order, position
-features attached to their pixels beforehand. To the Perceiver the order means nothing. Everything
-else (data, augmentation, optimiser, steps) is the same in all runs, and what is interrupted goes on
-where it stopped. Writes `permuted.png`, and accuracies in percent of 599 held-out digits.
+under noise (`configs/digits.py`) twice: as they are, and with all inputs in a fixed random order,
+position features attached to their pixels beforehand. To the Perceiver the order means nothing.
+Everything else (data, noise, optimiser, steps) is the same in all runs, and what is interrupted
+goes on where it stopped. Writes `permuted.png`, and accuracies in percent of 599 held-out digits.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import data
 import perceiver
 from configs import digits
-from data.digits import arrays
 from train import loop
 
 MODELS = {
-    "Perceiver IO": ("fourier", "permuted"),
+    "Perceiver IO": ("noisy", "permuted"),
     "convolutional network": ("convnet", "convnet-permuted"),
 }
 ORDERS = ("as they are", "permuted")
@@ -73,9 +73,12 @@ def draw(results: Results, path: pathlib.Path) -> None:
     figure = Figure(figsize=(8, 3), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
-    pictures = arrays("validation")[0][:3, :, :, 0]  # [3, 8, 8]
-    order = np.random.RandomState(digits.PERMUTATION).permutation(64)
-    shuffled = pictures.reshape(3, 64)[:, order].reshape(3, 8, 8)
+    config = digits.get_config("noisy").data
+    batches = data.load(config, "validation", batch_size=3, seed=0, train=False)
+    pictures = next(batches)["image"][..., 0]  # [3, H, W]
+    batches.close()
+    order = np.random.RandomState(digits.PERMUTATION).permutation(pictures[0].size)
+    shuffled = pictures.reshape(3, -1)[:, order].reshape(pictures.shape)
     axes = left.subplots(2, 3)
     for row, (name, images) in enumerate(zip(ORDERS, (pictures, shuffled), strict=True)):
         for axis, image in zip(axes[row], images, strict=True):

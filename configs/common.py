@@ -32,7 +32,8 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.init_from.ignore = ()  # module paths that start afresh: ("outputs/decoder/out",) is the head
 
     c.data = ConfigDict()
-    c.data.source = ""  # digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders)
+    # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders)
+    c.data.source = ""
     c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
     c.data.eval_split = ""

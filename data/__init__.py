@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from data import digits, folder_images, stdlib_text, tfds_images
+from data import digits, folder_images, noisy_digits, stdlib_text, tfds_images
 from data.batches import Batch, Batches
 from data.dataset import Dataset, DatasetInfo
 
@@ -43,6 +43,7 @@ SPLITS = ("train", "validation")
 DATASETS: dict[str, ModuleType] = {
     "digits": digits,
     "folder": folder_images,
+    "noisy_digits": noisy_digits,
     "stdlib_text": stdlib_text,
     "tfds": tfds_images,
 }
