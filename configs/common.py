@@ -32,7 +32,8 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.init_from.ignore = ()  # module paths that start afresh: ("outputs/decoder/out",) is the head
 
     c.data = ConfigDict()
-    # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders)
+    # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
+    # clips:NAME (audioset, scenes)
     c.data.source = ""
     c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
@@ -40,12 +41,22 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.batch_size = 128  # over all devices and hosts
     c.data.eval_batch_size = 128
     c.data.workers = 0  # processes that prepare batches; 0: a thread
-    c.data.image_size = 224  # images: side in pixels
+    c.data.image_size = 224  # images, clips: side in pixels
     c.data.channels = 3  # images: 1 (grey) or 3
-    c.data.augment = "none"  # images: none, digits (shift, turn, zoom), inception (crop, flip)
+    c.data.augment = "none"  # none, inception (crop, flip; of clips colour); images: digits too
     c.data.crop_area = (0.08, 1.0)  # inception: least and largest share of a picture
     c.data.rand_augment_layers = 0  # images: random operations after that, one by one; 0: none
     c.data.rand_augment_magnitude = 5  # their strength, 0 to 10
+    c.data.video = True  # clips: False reads no frames
+    c.data.audio = True  # clips: False reads no sound
+    c.data.frames = 32  # clips: of a window, 25 a second
+    c.data.audio_samples = 61_440  # clips: of a window, 48,000 a second
+    c.data.eval_windows = 16  # clips: evenly spaced over each, in evaluation
+    # Clips, inception: brightness, contrast, saturation change by at most this part, hue by at
+    # most a quarter of it in turns; 0: off
+    c.data.colour = 0.4
+    c.data.time_jitter = 0  # clips: samples by which sound may shift against the picture, training
+    c.data.class_balanced = False  # clips: those of rare classes are drawn more often, training
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
     c.data.seq_len = 2048  # text: bytes of a window
     c.data.masking = "word"  # text: word (whole words between white space), byte
