@@ -47,6 +47,46 @@ def softmax_cross_entropy(
     return log_total - target
 
 
+def sigmoid_cross_entropy(
+    logits: jax.Array,  # [..., K]
+    labels: jax.Array,  # bool [..., K]
+) -> jax.Array:  # f32 [...]
+    """Cross-entropy of K yes-or-no questions, their mean, in nats (Perceiver, section 4.2).
+
+    Raises:
+        ValueError: If the labels are not bool, or of another shape than the logits.
+    """
+    _check_tags(logits, labels)
+    logits = logits.astype(jnp.float32)
+    # -log sigmoid(x) where the answer is yes, -log sigmoid(-x) where it is no.
+    return jnp.mean(jax.nn.softplus(jnp.where(labels, -logits, logits)), axis=-1)
+
+
+def averaged_sigmoid_cross_entropy(
+    logits: jax.Array,  # [V, ..., K]
+    labels: jax.Array,  # bool [..., K]
+) -> jax.Array:  # f32 [...]
+    """The same of scores averaged over V views: -log of the mean of their sigmoids.
+
+    Through logarithms, so that it stays finite however sure the views are.
+
+    Raises:
+        ValueError: If the labels are not bool, or of another shape than a view's logits.
+    """
+    _check_tags(logits[0], labels)
+    logits = logits.astype(jnp.float32)
+    signed = jnp.where(labels[None], logits, -logits)  # [V, ..., K]
+    total = jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=0)  # [..., K]
+    return jnp.mean(jnp.log(jnp.float32(len(logits))) - total, axis=-1)
+
+
+def _check_tags(logits: jax.Array, labels: jax.Array) -> None:
+    if labels.dtype != bool or labels.shape != logits.shape:
+        raise ValueError(
+            f"labels must be bool of shape {logits.shape}, got {labels.dtype} {labels.shape}"
+        )
+
+
 def pick(values: jax.Array, labels: jax.Array) -> jax.Array:  # [..., K], int [...] -> [...]
     """Takes from each row the value of its label: NaN where there is no such class.
 

@@ -123,6 +123,8 @@ LAYERS = {
             "mixing",
             "optim",
             "placement",
+            "ranking",
+            "ranking_picture",
             "report",
             "samples",
             "resolve",

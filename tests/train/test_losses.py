@@ -136,3 +136,50 @@ def test_an_empty_mask_weighs_nothing():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.fixture
+def tags(rng):
+    return rng.random((5, 3, 7)) < 0.4
+
+
+def test_sigmoid_cross_entropy_is_optax_mean_over_classes(logits, tags):
+    expected = optax.sigmoid_binary_cross_entropy(logits, tags.astype("f4")).mean(-1)
+    np.testing.assert_allclose(losses.sigmoid_cross_entropy(logits, tags), expected, rtol=RTOL)
+
+
+def test_the_loss_of_averaged_scores_is_that_of_its_definition(logits, tags):
+    views = logits.astype(np.float64)  # [V, B, K]
+    mean = (1 / (1 + np.exp(-views))).mean(axis=0)
+    expected = -np.where(tags[0], np.log(mean), np.log(1 - mean)).mean(-1)
+    found = losses.averaged_sigmoid_cross_entropy(jnp.asarray(logits), tags[0])
+    np.testing.assert_allclose(found, expected, rtol=RTOL)
+
+
+def test_one_view_is_its_own_average(logits, tags):
+    np.testing.assert_allclose(
+        losses.averaged_sigmoid_cross_entropy(jnp.asarray(logits[:1]), tags[0]),
+        losses.sigmoid_cross_entropy(logits[0], tags[0]),
+        rtol=RTOL,
+    )
+
+
+def test_sure_and_wrong_tags_have_finite_losses_and_gradients():
+    logits = jnp.array([[200.0, -200.0, 1e4]])
+    tags = jnp.array([[False, True, True]])
+    functions = (
+        lambda x: losses.sigmoid_cross_entropy(x, tags)[0],
+        lambda x: losses.averaged_sigmoid_cross_entropy(x[None], tags)[0],
+    )
+    for function in functions:
+        value, gradient = jax.value_and_grad(function)(logits)
+        assert float(value) == pytest.approx(400 / 3)
+        np.testing.assert_allclose(gradient, [[1 / 3, -1 / 3, 0]], atol=1e-6)
+
+
+def test_tags_of_another_shape_or_dtype_are_refused(logits, tags):
+    for wrong in (tags[0], tags.astype(int)):
+        with pytest.raises(ValueError, match="labels must be bool of shape"):
+            losses.sigmoid_cross_entropy(logits, wrong)
+    with pytest.raises(ValueError, match="labels must be bool of shape"):
+        losses.averaged_sigmoid_cross_entropy(logits, tags)

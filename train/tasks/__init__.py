@@ -5,12 +5,16 @@ A new task is a module with `make(config, info) -> Task` and a line in `TASKS`.
 
 from typing import Any
 
-from train.tasks import classification, masked_lm
+from train.tasks import classification, masked_lm, tagging
 from train.tasks.task import Batch, Task
 
 __all__ = ["TASKS", "Batch", "Task", "make"]
 
-TASKS = {"classification": classification.make, "masked_lm": masked_lm.make}
+TASKS = {
+    "classification": classification.make,
+    "masked_lm": masked_lm.make,
+    "tagging": tagging.make,
+}
 
 
 def make(config: Any, info: Any) -> Task:
