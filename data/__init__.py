@@ -8,6 +8,8 @@ part of the global batch:
   masked text  tokens i32 [B, M] (some hidden), targets i32 [B, M] (the original),
                input_mask bool [B, M] (True: a real byte), target_mask bool [B, M] (True: counts
                in the loss), mask bool [B]
+  clips        video u8 [B, T, H, W, 3], audio f32 [B, S], labels bool [B, K], mask bool [B]; in
+               evaluation V windows of each: video [B, V, T, H, W, 3], audio [B, V, S]
 
 `mask` is False for the rows that fill up the last batch of an evaluation pass, and for examples
 that cannot be read.
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from data import digits, folder_images, noisy_digits, stdlib_text, tfds_images
+from data import clips, digits, folder_images, noisy_digits, stdlib_text, tfds_images
 from data.batches import Batch, Batches
 from data.dataset import Dataset, DatasetInfo
 
@@ -41,6 +43,7 @@ SPLITS = ("train", "validation")
 
 # The part of config.data.source before a colon -> its module.
 DATASETS: dict[str, ModuleType] = {
+    "clips": clips,
     "digits": digits,
     "folder": folder_images,
     "noisy_digits": noisy_digits,
@@ -48,7 +51,7 @@ DATASETS: dict[str, ModuleType] = {
     "tfds": tfds_images,
 }
 # What must follow the colon; without an entry there is none.
-_REST = {"folder": "PATH", "tfds": "NAME"}
+_REST = {"clips": "NAME", "folder": "PATH", "tfds": "NAME"}
 
 
 def load(

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from data import shard, transforms
-from data.dataset import BrokenExample, Dataset, Example, name
+from data.dataset import BrokenExample, Dataset, Example, name, stored
 
 Batch = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # name -> (shape, dtype)
@@ -183,7 +183,8 @@ class Assemble(grain.transforms.Map):
         try:
             return transforms.apply(self.dataset.transforms, source.example(index, epoch), rng)
         except BrokenExample as error:
-            broken[index] = f"{name(source, index)}: {error}"
+            number = stored(source, index, epoch)
+            broken[number] = f"{name(source, number)}: {error}"
             return None
 
 

@@ -17,7 +17,8 @@ class BrokenExample(ValueError):  # noqa: N818 - said of the data, not of the pr
 class Source(Protocol):
     """Random access to raw examples; picklable, so that worker processes can hold a copy.
 
-    A source may also have `name(index) -> str`, what people call an example (a file's name).
+    A source may also have `name(stored) -> str`, what people call an example (a file's name), and,
+    if it draws examples, `stored(index, epoch) -> int`, which one it gives.
     """
 
     def __len__(self) -> int:
@@ -27,10 +28,16 @@ class Source(Protocol):
         """Returns raw example `index`; a source may vary with the epoch (text windows do)."""
 
 
-def name(source: Source, index: int) -> str:
+def name(source: Source, stored: int) -> str:
     """Returns what people call an example: the source's name for it, or its number."""
     named = getattr(source, "name", None)
-    return named(index) if named else f"example {index}"
+    return named(stored) if named else f"example {stored}"
+
+
+def stored(source: Source, index: int, epoch: int) -> int:
+    """Returns the number by which an example is named and counted: `index`, unless it is drawn."""
+    draw = getattr(source, "stored", None)
+    return draw(index, epoch) if draw else index
 
 
 class Transform(Protocol):

@@ -11,7 +11,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from data import labelled_images
+from data import labelled_images, prepared
 from data.dataset import Dataset, DatasetInfo, Example
 from perceiver.labels import imagenet, imagenet_synsets
 
@@ -79,25 +79,10 @@ def open_builder(config: Any) -> Any:
       ValueError: unknown name, files in another format, or no image and label features.
       FileNotFoundError: the data set is not prepared in `config.data_dir`.
     """
-    import tensorflow_datasets as tfds
-
     name = config.source.partition(":")[2]
-    folder = Path(config.data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    prepare = _prepare_command(name, folder)
-    try:
-        # From its files alone: a builder's own code may want TensorFlow.
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
-    except tfds.core.DatasetNotFoundError:
-        check_known(name)
-        raise FileNotFoundError(
-            f"data set {name!r} is not prepared under {folder}: run {prepare}, or point "
-            "data.data_dir at the prepared files"
-        ) from None
-    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise ValueError(
-            f"{name!r} under {folder} has files of format {builder.info.file_format.value!r}, "
-            f"which give no random access: run {prepare} with another data_dir"
-        )
+    builder = prepared.open_builder(
+        name, config.data_dir, lambda folder: _prepare_command(name, folder), check_known
+    )
     check_features(name, builder.info.features)
     return builder
 

@@ -8,10 +8,11 @@ from data import stdlib_text
 
 
 @pytest.mark.parametrize(
-    "name", ["", "digit", "tfds", "tfds:", "folder", "folder:", "digits:", "digits:x", ":mnist"]
+    "name",
+    ["", "digit", "tfds", "tfds:", "folder", "folder:", "digits:", "digits:x", ":mnist", "clips"],
 )
 def test_unknown_data_set(make_config, name):
-    choices = "digits, folder:PATH, stdlib_text, tfds:NAME"
+    choices = "clips:NAME, digits, folder:PATH, noisy_digits, stdlib_text, tfds:NAME"
     message = f"data.source '{name}' is unknown: choose one of {choices}"
     with pytest.raises(ValueError, match=message):
         data.load(make_config(source=name), "train", batch_size=2, seed=0, train=True)
