@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.prepare import catalogue, glyphs, writing
+from data import clip_records
+from data.prepare import catalogue, glyphs, scenes, writing
 
 _EPILOG = """\
 examples:
   python -m data.prepare glyphs
   python -m data.prepare glyphs --data_dir=/data --train_per_class=50
+  python -m data.prepare scenes --out=/data
   python -m data.prepare imagenet --manual_dir=/downloads --data_dir=/data
   python -m data.prepare tfds oxford_iiit_pet
 """
@@ -43,6 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     glyph.add_argument("--test_per_class", type=int, default=30)
     glyph.add_argument("--seed", type=int, default=0)
     glyph.set_defaults(run=_glyphs)
+
+    scene = commands.add_parser("scenes", help="synthetic scenes with sound: 20 classes of clips")
+    scene.add_argument("--out", required=True, help="data_dir; media files go there too")
+    scene.add_argument("--train_clips", type=int, default=scenes.TRAIN_CLIPS)
+    scene.add_argument("--eval_clips", type=int, default=scenes.EVAL_CLIPS)
+    scene.add_argument("--seconds", type=float, default=clip_records.SECONDS, help="of a clip")
+    scene.add_argument("--seed", type=int, default=0)
+    scene.add_argument("--processes", type=int, default=2)
+    scene.set_defaults(run=_scenes)
 
     imagenet = commands.add_parser(
         "imagenet", parents=[common], help="ILSVRC2012 from its official tars"
@@ -78,6 +89,19 @@ def _glyphs(args: argparse.Namespace) -> None:
         train_per_class=args.train_per_class, test_per_class=args.test_per_class, seed=args.seed
     )
     _say(*writing.write(recipe, args.data_dir))
+
+
+def _scenes(args: argparse.Namespace) -> None:
+    print(
+        scenes.prepare(
+            args.out,
+            train_clips=args.train_clips,
+            eval_clips=args.eval_clips,
+            seed=args.seed,
+            seconds=args.seconds,
+            processes=args.processes,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -61,11 +61,12 @@ def _bell(times, rng):
 
 
 def _patter(times, rng):
-    """Of the rain: some thirty clicks a second."""
-    clicks = np.zeros_like(times)
-    places = rng.integers(len(times), size=1 + round(30 * times[-1]))
-    clicks[places] = rng.choice((-1.0, 1.0), len(places))
-    return clicks
+    """Of the rain: some thirty drops a second, each a high tone that dies away in milliseconds."""
+    ringing = np.exp(-times[:480] * 600) * np.sin(2 * math.pi * 5_000 * times[:480])
+    sound = np.zeros(len(times) + len(ringing))
+    for place in rng.integers(len(times), size=1 + round(30 * times[-1])):
+        sound[place : place + len(ringing)] += ringing
+    return sound[: len(times)]
 
 
 def _rumble(times, rng):

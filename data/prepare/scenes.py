@@ -26,6 +26,7 @@ from data.prepare import scene_pictures, scene_plans, scene_sounds
 
 SIDE = 64  # pixels of a picture, both ways
 SPLITS = ("balanced_train", "eval")
+TRAIN_CLIPS, EVAL_CLIPS = 360, 126  # by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Files:
 def prepare(
     data_dir: str | Path,
     *,
-    train_clips: int,
-    eval_clips: int,
+    train_clips: int = TRAIN_CLIPS,
+    eval_clips: int = EVAL_CLIPS,
     seed: int = 0,
     seconds: float = clip_records.SECONDS,
     processes: int = 1,
