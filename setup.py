@@ -78,7 +78,7 @@ setuptools.setup(
         "media": MEDIA,
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
-        "prepare": PREPARE + TRAIN,
+        "prepare": MEDIA + PREPARE + TRAIN,
         "test": MEDIA + TEST,
         "tpu": ["jax[tpu]>=0.10"],
         "train": TRAIN,

@@ -68,7 +68,9 @@ class Codec:
             "audio": np.asarray(clip.audio, np.int16),
             "labels": [int(label) for label in clip.labels],
         }
-        return self._serialiser.serialize_example(self._features.encode_example(example))
+        message = self._serialiser.get_tf_example(self._features.encode_example(example))
+        # Otherwise each process has its own order of the features.
+        return message.SerializeToString(deterministic=True)
 
     def decode(self, record: bytes) -> Clip:
         """Returns the clip; its frames stay JPEG."""

@@ -1,8 +1,12 @@
 """Video files with sound <-> arrays, by PyAV (`pip install av`, the extra `media`)."""
 
+import itertools
+import math
 import os
 import pathlib
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +31,7 @@ def read(
       ImportError: PyAV is not installed.
       ValueError: it cannot be decoded, or has no picture.
     """
-    av = _av()
+    av = pyav()
     if not pathlib.Path(file).is_file():
         raise FileNotFoundError(f"there is no media file {os.fspath(file)}")
     try:
@@ -59,7 +63,7 @@ def write(
       ImportError: PyAV is not installed.
       ValueError: the video has another shape or dtype.
     """
-    av = _av()
+    av = pyav()
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8:
         raise ValueError(f"a video must be uint8 [T, H, W, 3], got {video.dtype} {video.shape}")
     path = pathlib.Path(file)
@@ -91,22 +95,60 @@ def write(
         partial.unlink(missing_ok=True)
 
 
+def shown(timed: Iterable[tuple[float, Any]], frames_per_second: float) -> Iterator[Any]:
+    """Yields what is shown at the instants 0, 1, 2 ... of a rate: the last that came before each.
+
+    Args:
+      timed: (seconds, frame), ascending; the first stands for the time before it, the last one's
+        time ends the whole and its frame is not shown.
+      frames_per_second: the rate.
+    """
+    count, last = 0, None
+    for seconds, frame in timed:
+        # Half a frame of slack for rounded times.
+        while last is not None and count + 0.5 <= seconds * frames_per_second:
+            yield last
+            count += 1
+        last = frame
+
+
+def pyav() -> Any:
+    """Returns the module `av`.
+
+    Raises:
+      ImportError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(
+            "media files need PyAV, which is missing: `pip install av`; arrays work without it"
+        ) from error
+    return av
+
+
 def _frames(container, size, frames_per_second, seconds) -> np.ndarray:
     if not container.streams.video:
         return np.empty((0, *size, 3), np.uint8)
-    found, start, last = [], None, None
-    for frame in container.decode(video=0):
+    wanted = None if seconds is None else math.ceil(seconds * frames_per_second)
+    found, fitted, last = [], None, None
+    timed = _timed(container.decode(video=0), frames_per_second)
+    for frame in itertools.islice(shown(timed, frames_per_second), wanted):
+        if frame is not last:
+            fitted, last = _fit(frame.to_ndarray(format="rgb24"), size), frame
+        found.append(fitted)
+    return np.stack(found) if found else np.empty((0, *size, 3), np.uint8)
+
+
+def _timed(frames, frames_per_second) -> Iterator[tuple[float, Any]]:
+    """Yields (seconds after the first, frame); the last is shown for one frame of the rate."""
+    start, time = None, 0.0
+    for frame in frames:
         time = frame.time or 0.0
         start = time if start is None else start
-        # Repeat the frame before until this one is due. Half a sample of slack for rounded times.
-        while last is not None and len(found) + 0.5 <= (time - start) * frames_per_second:
-            found.append(last)
-        if seconds is not None and len(found) >= seconds * frames_per_second:
-            break
-        last = _fit(frame.to_ndarray(format="rgb24"), size)
-    if last is not None and (seconds is None or len(found) < seconds * frames_per_second):
-        found.append(last)
-    return np.stack(found) if found else np.empty((0, *size, 3), np.uint8)
+        yield time - start, frame
+    if start is not None:
+        yield time - start + 1 / frames_per_second, None
 
 
 def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [H', W', 3] -> [H, W, 3]
@@ -118,7 +160,7 @@ def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [H', W', 3
 def _samples(container, sample_rate, seconds) -> np.ndarray:
     if not container.streams.audio:
         return np.empty(0, np.float32)
-    resampler = _av().AudioResampler(format="flt", layout="mono", rate=sample_rate)
+    resampler = pyav().AudioResampler(format="flt", layout="mono", rate=sample_rate)
     parts, total = [], 0
     for frame in container.decode(audio=0):
         for piece in resampler.resample(frame):
@@ -128,13 +170,3 @@ def _samples(container, sample_rate, seconds) -> np.ndarray:
             break
     parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
     return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
-
-
-def _av():
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError(
-            "media files need PyAV, which is missing: `pip install av`; arrays work without it"
-        ) from error
-    return av

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data import clip_records
-from data.prepare import catalogue, glyphs, scenes, writing
+from data.prepare import audioset, catalogue, glyphs, scenes, writing
 
 _EPILOG = """\
 examples:
@@ -15,6 +15,7 @@ examples:
   python -m data.prepare scenes --out=/data
   python -m data.prepare imagenet --manual_dir=/downloads --data_dir=/data
   python -m data.prepare tfds oxford_iiit_pet
+  python -m data.prepare audioset --csv=eval_segments.csv --clips=/clips --out=/data
 """
 
 
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     tfds.add_argument("name", help="such as mnist or oxford_iiit_pet")
     tfds.add_argument("--manual_dir", default="", help="files that TFDS cannot download")
     tfds.set_defaults(run=_tfds)
+
+    # Sets of clips bring their own flags: `add_parser(commands)` sets `run`.
+    audioset.add_parser(commands)
     return parser
 
 

@@ -39,7 +39,7 @@ def write(recipe: Recipe, data_dir: str | Path) -> tuple[Path, bool]:
     root = default_folder(data_dir)
     folder = root / recipe.name / recipe.version
     if folder.exists():
-        _check_same(folder, recipe.settings)
+        check_same(folder, recipe.settings)
         return folder, True
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -90,7 +90,12 @@ def _builder_class(recipe: Recipe) -> type:
     return Written
 
 
-def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+def check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Compares settings with those of the files in a folder.
+
+    Raises:
+      ValueError: they differ.
+    """
     file = folder / "metadata.json"
     there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     wanted = json.loads(json.dumps(settings))
@@ -104,6 +109,13 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder} holds files of other settings ({'; '.join(changed)}): "
             "remove that folder, or choose another --data_dir"
         )
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes settings where `check_same` finds them; TFDS does so itself at the end."""
+    partial = folder / "partial_metadata.json"
+    partial.write_text(json.dumps(settings), encoding="utf-8")
+    partial.replace(folder / "metadata.json")
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -28,6 +28,18 @@ def kinetics700() -> tuple[str, ...]:
     return tuple(_lines("kinetics700.txt"))
 
 
+@functools.lru_cache
+def audioset() -> tuple[str, ...]:
+    """Returns 527 names, `Speech` first."""
+    return tuple(line.split(" ", maxsplit=1)[1] for line in _lines("audioset.txt"))
+
+
+@functools.lru_cache
+def audioset_mids() -> tuple[str, ...]:
+    """Returns 527 ids of the ontology in the same order, `/m/09x0r` first."""
+    return tuple(line.split(" ", maxsplit=1)[0] for line in _lines("audioset.txt"))
+
+
 def _lines(name: str) -> list[str]:
     text = importlib.resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
     return text.splitlines()
