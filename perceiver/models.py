@@ -135,11 +135,14 @@ def build(spec: Mapping[str, Any] | specs.Spec, *, sequence: Sequence | None = N
     def make():
         parts = KINDS[spec.kind].parts(spec)
         names = (*KINDS[spec.kind].example(spec, 1), *KINDS[spec.kind].optional)
+        exact = KINDS[spec.kind].exact
 
         def preprocess(inputs, is_training=False):
             given = {name: inputs[name] for name in names if inputs.get(name) is not None}
             cast = {
-                k: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+                k: x.astype(dtype)
+                if jnp.issubdtype(x.dtype, jnp.floating) and k not in exact
+                else x
                 for k, x in given.items()
             }
             byte_array = parts.preprocess(cast, is_training=is_training)

@@ -2,6 +2,7 @@
 
 A plain dict that is saved with the weights (`config.json`); its sections by kind of model:
 
+  clip_classifier    labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
   image_*            labels: [K names]; image: {mean, std, crop_fraction}
   masked_lm          tokenizer: "bytes"
   optical_flow       flow: {scale: pixels per unit of the model's output}
@@ -16,7 +17,7 @@ from perceiver import specs
 from perceiver.images import CROP_FRACTION, IMAGENET_MEAN, IMAGENET_STD
 
 FLOW_SCALE = 20.0  # the released flow model was trained on flow / 20
-FRAMES_PER_SECOND = 25  # of the released video model's clips, with 1,920 samples to a frame
+FRAMES_PER_SECOND = 25  # of both papers' clips, with 1,920 samples to a frame
 SAMPLE_RATE = 48_000
 
 
@@ -51,6 +52,10 @@ def _image(spec) -> dict[str, Any]:
 
 
 _OF_KIND = {
+    "clip_classifier": lambda spec: {
+        "video": {"frames_per_second": FRAMES_PER_SECOND},
+        "audio": {"sample_rate": spec.sample_rate},
+    },
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _image),
     "masked_lm": lambda spec: {"tokenizer": "bytes"},
     "optical_flow": lambda spec: {"flow": {"scale": FLOW_SCALE}},

@@ -1,6 +1,7 @@
 """Builders: from a spec to the modules of a model, and what each kind takes as inputs."""
 
 from perceiver.builders import (
+    clip_classifier,
     image_classifier,
     image_resnet,
     image_transformer,
@@ -13,6 +14,7 @@ from perceiver.builders.parts import Inputs, Kind, Parts
 __all__ = ["KINDS", "Inputs", "Kind", "Parts"]
 
 KINDS: dict[str, Kind] = {
+    "clip_classifier": clip_classifier.KIND,
     "image_classifier": image_classifier.KIND,
     "image_resnet": image_resnet.KIND,
     "image_transformer": image_transformer.KIND,

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from perceiver import specs
-from perceiver.builders.parts import Inputs, Kind, Parts, backbone
+from perceiver.builders.parts import Inputs, Kind, Parts, backbone, class_head
 from perceiver.inputs.image import ImageInputs
-from perceiver.outputs.classes import MeanClassifier, QueryClassifier
 
 
 def _parts(spec: specs.ImageClassifier) -> Parts:
@@ -22,18 +21,7 @@ def _parts(spec: specs.ImageClassifier) -> Parts:
         permutation=spec.permutation,
         name="inputs",
     )
-    if spec.head == "mean":
-        head = MeanClassifier(classes=spec.classes, name="outputs")
-    else:
-        head = QueryClassifier(
-            classes=spec.classes,
-            channels=spec.query_channels,
-            heads=spec.query_heads,
-            query_residual=spec.query_residual,
-            activation=spec.activation,
-            compute=spec.decode_compute,
-            name="outputs",
-        )
+    head = class_head(spec)
     return Parts(
         preprocess=lambda x, *, is_training: inputs(x["image"], is_training=is_training),
         body=backbone(spec, head),

@@ -12,6 +12,7 @@ from perceiver.byte_array import ByteArray
 from perceiver.encoder import Encoder
 from perceiver.layers import LayerNorm
 from perceiver.model import Perceiver
+from perceiver.outputs.classes import MeanClassifier, QueryClassifier
 from perceiver.positions import LearnedTable
 from perceiver.processor import Processor
 
@@ -38,6 +39,7 @@ class Kind(NamedTuple):
     check: Callable[[Any, Inputs], None]  # spec, inputs; raises ValueError
     check_queries: Callable[[Any, Inputs], None]  # the same of what the decoder alone needs
     optional: tuple[str, ...] = ()  # names of inputs that may be left out
+    exact: tuple[str, ...] = ()  # names of inputs that stay float32, whatever the compute dtype
 
 
 def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
@@ -79,6 +81,23 @@ def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
         sharing=spec.sharing,
         decode=decode,
         dtype=jnp.dtype(spec.dtype),
+    )
+
+
+def class_head(
+    spec: specs.ImageClassifier | specs.ClipClassifier,
+) -> MeanClassifier | QueryClassifier:
+    """Returns the head that makes logits of latents."""
+    if spec.head == "mean":
+        return MeanClassifier(classes=spec.classes, name="outputs")
+    return QueryClassifier(
+        classes=spec.classes,
+        channels=spec.query_channels,
+        heads=spec.query_heads,
+        query_residual=spec.query_residual,
+        activation=spec.activation,
+        compute=spec.decode_compute,
+        name="outputs",
     )
 
 

@@ -7,7 +7,8 @@ does less. Of two projections that are multiplied before they are used, the prod
 A "SAME" convolution counts its padding.
 
 Left out is what costs a few FLOPs per element rather than per element and channel: norms, softmax,
-GELU, biases, residual sums, pooling, Fourier features: about half a percent at the papers' sizes.
+GELU, biases, residual sums, pooling, Fourier features and transforms: about half a percent at the
+papers' sizes.
 """
 
 from collections.abc import Mapping

@@ -63,7 +63,7 @@ def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
     return found
 
 
-def _image_outputs(spec: specs.ImageClassifier) -> list[Row]:
+def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[Row]:
     latents, width = spec.latents, spec.latent_channels
     if spec.head == "mean":
         return rows("outputs", {"classes": linear(1, width, spec.classes)})
@@ -75,6 +75,19 @@ def _image_outputs(spec: specs.ImageClassifier) -> list[Row]:
     )
     classes = {"classes": linear(1, spec.query_channels, spec.classes)}
     return rows("outputs", attend | mlp(1, spec.query_channels, widening=1) | classes)
+
+
+def _clip_byte_array(spec: specs.ClipClassifier) -> tuple[int, int]:
+    grids = (spec.video_grid, spec.audio_grid)
+    return sum(math.prod(grid) for grid in grids if grid), spec.channels
+
+
+def _clip_inputs(spec: specs.ClipClassifier) -> list[Row]:
+    if spec.audio != "mel":
+        return []  # pixels and samples enter as they are
+    frames = spec.samples // spec.mel_hop
+    filters = linear(frames, spec.mel_window // 2 + 1, spec.mel_bins)
+    return [Row(part="inputs", operation="mel filters", once=filters)]
 
 
 def _flow_byte_array(spec: specs.OpticalFlow) -> tuple[int, int]:
@@ -158,7 +171,8 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
 
 # kind -> rows of the inputs, (M, C) of the byte array, rows of the outputs
 _KINDS = {
-    "image_classifier": (_image_inputs, _image_byte_array, _image_outputs),
+    "clip_classifier": (_clip_inputs, _clip_byte_array, _class_outputs),
+    "image_classifier": (_image_inputs, _image_byte_array, _class_outputs),
     "masked_lm": (_text_inputs, _text_byte_array, _text_outputs),
     "optical_flow": (_flow_inputs, _flow_byte_array, _flow_outputs),
     "video_autoencoder": (_video_inputs, _video_byte_array, _video_outputs),

@@ -12,7 +12,7 @@ def audio_segment(
     *,
     samples_per_patch: int,
     bands: int,
-    max_resolution: tuple[int, ...],
+    max_resolution: tuple[int, ...] | None,
 ) -> Segment:
     """Returns patches of samples with their Fourier positions (Perceiver IO, appendix I).
 
@@ -21,7 +21,7 @@ def audio_segment(
       constant: [P] features that all patches share.
       samples_per_patch: S is a multiple of it.
       bands: K, frequencies of the positions.
-      max_resolution: of the one axis.
+      max_resolution: of the one axis; None: the number of patches.
     """
     content = audio.reshape(audio.shape[0], -1, samples_per_patch)  # [B, S / s, s]
     grid = SeparableFourier.of_grid(content.shape[1:2], bands=bands, max_resolution=max_resolution)

@@ -11,11 +11,21 @@ from perceiver.inputs.audio import audio_segment
 from perceiver.positions import LearnedTable, SeparableFourier
 
 
-def space_to_depth(video: jax.Array, side: int) -> jax.Array:
-    """[B, T, H, W, C] -> [B, T, H / side, W / side, side * side * C]: row, column, channel."""
-    batch, time, height, width, channels = video.shape
-    x = video.reshape(batch, time, height // side, side, width // side, side, channels)
-    return x.swapaxes(3, 4).reshape(batch, time, height // side, width // side, -1)
+def space_to_depth(video: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
+    """Puts blocks of pixels into channels.
+
+    Args:
+      video: [B, T, H, W, C].
+      patch: (t, h, w) of a block; they divide T, H and W.
+
+    Returns:
+      [B, T / t, H / h, W / w, t * h * w * C], in the order time, row, column, channel.
+    """
+    batch, *sizes, channels = video.shape
+    grid = [size // side for size, side in zip(sizes, patch, strict=True)]
+    split = [n for pair in zip(grid, patch, strict=True) for n in pair]
+    x = video.reshape(batch, *split, channels).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(batch, *grid, -1)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -48,7 +58,7 @@ class VideoInputs(hk.Module):
         is_training: bool = False,
     ) -> ByteArray:
         """[B, T, H, W, C] in [0, 1], [B, S] in [-1, 1], [B, K] or None -> byte array."""
-        content = space_to_depth(video, self.patch_size)
+        content = space_to_depth(video, (1, self.patch_size, self.patch_size))
         grid = SeparableFourier.of_grid(
             content.shape[1:-1], bands=self.video_bands, max_resolution=self.video_resolution
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver.specs.backbone import Backbone
+from perceiver.specs.clip_classifier import ClipClassifier
 from perceiver.specs.image_classifier import ImageClassifier
 from perceiver.specs.image_resnet import ImageResNet
 from perceiver.specs.image_transformer import ImageTransformer
@@ -25,6 +26,7 @@ __all__ = [
     "IMAGE_CLASSIFIERS",
     "KINDS",
     "Backbone",
+    "ClipClassifier",
     "ImageClassifier",
     "ImageResNet",
     "ImageTransformer",
@@ -39,7 +41,8 @@ __all__ = [
 _IMAGE_CLASSIFIERS = (ImageClassifier, ImageResNet, ImageTransformer)
 
 KINDS: dict[str, type[Spec]] = {
-    cls.kind: cls for cls in (*_IMAGE_CLASSIFIERS, MaskedLM, OpticalFlow, VideoAutoencoder)
+    cls.kind: cls
+    for cls in (*_IMAGE_CLASSIFIERS, ClipClassifier, MaskedLM, OpticalFlow, VideoAutoencoder)
 }
 # Kinds that take images and give logits of classes: trained and used in the same way.
 IMAGE_CLASSIFIERS = tuple(cls.kind for cls in _IMAGE_CLASSIFIERS)
