@@ -87,7 +87,8 @@ def write(
             if sound is not None:
                 samples = np.clip(audio, -1, 1).astype(np.float32)[None]
                 frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-                frame.sample_rate = sample_rate
+                # Without a time, players would show what AAC puts before the first sample.
+                frame.sample_rate, frame.pts = sample_rate, 0
                 container.mux(sound.encode(frame))
                 container.mux(sound.encode())
         partial.replace(path)

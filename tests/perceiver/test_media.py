@@ -35,6 +35,14 @@ def test_frames_and_sound_come_back(file):
     assert np.fft.rfftfreq(len(middle), 1 / 48_000)[spectrum.argmax()] == pytest.approx(440, abs=5)
 
 
+def test_sound_keeps_its_time(tmp_path):
+    audio = np.zeros(48_000, np.float32)
+    audio[30_011] = 1
+    media.write(tmp_path / "click.mp4", np.zeros((25, 16, 16, 3), np.uint8), audio, **RATES)
+    _, read = media.read(tmp_path / "click.mp4", (16, 16), **RATES)
+    assert abs(read).argmax() == pytest.approx(30_011, abs=20)
+
+
 def test_rates_and_size_are_the_readers(file):
     video, audio = media.read(file, (16, 16), frames_per_second=12.5, sample_rate=16_000)
     assert video.shape == (6, 16, 16, 3)
