@@ -93,9 +93,9 @@ def has_tensorflow(python: str) -> bool:
 class Side:
     """A process that is stopped while it waits for its turn."""
 
-    def __init__(self, python: str, *words: str):
+    def __init__(self, python: str, *words: str, module: str = SIDES):
         """Starts it and waits until it is ready."""
-        self.worker = turns.Worker(python, SIDES, words)
+        self.worker = turns.Worker(python, module, words)
         self.worker.process.send_signal(signal.SIGSTOP)
 
     def step(self) -> dict[str, float]:

@@ -27,6 +27,8 @@ class Row:
     wall_s: float | None = None
     cpu_s: float | None = None
     images_per_core_s: float | None = None  # by wall time
+    clips_per_core_s: float | None = None
+    share: float | None = None  # of the wall time of all parts
     wall_ratio: float | None = None
     cpu_ratio: float | None = None
     temp_mib: float | None = None
@@ -54,6 +56,8 @@ COLUMNS = {
     "wall_s": ("wall s", "{:.3g}"),
     "cpu_s": ("CPU s", "{:.3g}"),
     "images_per_core_s": ("images/s per core", "{:,.0f}"),
+    "clips_per_core_s": ("clips/s per core", "{:,.1f}"),
+    "share": ("share", "{:.1%}"),
     "wall_ratio": ("wall x", "{:.2f}"),
     "cpu_ratio": ("CPU x", "{:.2f}"),
     "temp_mib": ("temp MiB", "{:,.1f}"),

@@ -73,6 +73,24 @@ def test_input_pipeline(tmp_path):
 
 
 @slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_clip_pipeline(tmp_path):
+    pytest.importorskip("av")
+    path = tmp_path / "rows.json"
+    run("clip_pipeline", "--smoke", "--rounds", "1", "--json", str(path))
+    rows = json.loads(path.read_text())["rows"]
+    timed = [row for row in rows if "clips_per_core_s" in row]
+    assert {row["form"] for row in timed} >= {"ours", "ours, picture alone", "VideoCapture"}
+    assert all(row["clips_per_core_s"] > 0 for row in timed)
+    shares = {row["form"]: row["share"] for row in rows if "share" in row}
+    assert shares.keys() >= {"decode", "resize", "colour", "sound"}
+    assert sum(shares.values()) == pytest.approx(1)
+    before, after = (row["resident_mib"] for row in rows if "resident_mib" in row)
+    assert before > 0
+    assert after > 0
+
+
+@slow
 def test_compile_step():
     printed = run("compile_step", "--batch", "1", "--remat", "layer")
     name, _, *figures = printed.splitlines()[-1].split()

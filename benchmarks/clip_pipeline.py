@@ -1,0 +1,162 @@
+"""Clips per second and core of the data pipeline alone, beside OpenCV's VideoCapture.
+
+    python -m benchmarks.clip_pipeline [--clips 64] [--hours 10] [--json FILE]
+
+Clips of ten seconds (see `clip_files`) are read by `data.load` as AudioSet is in training: a random
+window of 32 frames, their crop, flip and colour, resized to 224, and its sound. A loader that opens
+the MP4 files by VideoCapture does the same crop, flip and resize; neither it nor "picture alone"
+has colour and sound. Each side is a process; they take turns, and who waits is stopped. Then the
+parts of our side are timed in turn on one thread, and its memory is watched over many hours of
+clips. Linux only.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+
+import numpy as np
+
+from benchmarks import clip_files, clip_pipeline_sides, table
+from benchmarks.clip_pipeline_sides import BATCH, CAPTURE, FORMS, FRAMES, NAME, OURS_PICTURE, SIZE
+from benchmarks.input_pipeline import Side
+
+DIFFERENT = 16  # clips
+SECONDS = 10.0
+CASE = f"{clip_files.WIDTH} x {clip_files.HEIGHT}"
+
+
+def race(folder: pathlib.Path, cores: int, options: argparse.Namespace) -> list[table.Row]:
+    """Returns a row for each form on a number of cores."""
+    taken: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
+    with contextlib.ExitStack() as stack:
+        sides = {}
+        for form in FORMS:
+            words = (form, str(folder), str(cores), str(options.clips))
+            side = Side(sys.executable, *words, module=clip_pipeline_sides.__name__)
+            sides[form] = stack.enter_context(contextlib.closing(side))
+        for number in range(1 + options.rounds):  # the first fills buffers and is not counted
+            for form in list(sides) if number % 2 == 0 else reversed(sides):
+                taken[form].append(sides[form].step())
+    rows = []
+    for form, steps in taken.items():
+        found = {
+            key: statistics.median(step[key] for step in steps[1:]) for key in ("wall_s", "cpu_s")
+        }
+        found["clips_per_core_s"] = options.clips / found["wall_s"] / cores
+        if form == OURS_PICTURE:
+            pairs = list(zip(taken[CAPTURE][1:], steps[1:], strict=True))
+            for key, ratio in (("wall_s", "wall_ratio"), ("cpu_s", "cpu_ratio")):
+                found[ratio] = statistics.median(a[key] / b[key] for a, b in pairs)
+            found["note"] = f"ratios: {CAPTURE} / this"
+        case = f"{CASE}, {cores} core{'s' if cores > 1 else ''}"
+        rows.append(table.Row(case=case, work=f"{options.clips} clips", form=form, **found))
+    return rows
+
+
+def parts(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]:
+    """Returns a row for each part of a training example, clip by clip in turn on one thread."""
+    from data import audio, clips, opencv, video, windows
+    from data.images import InceptionCrop
+    from data.transforms import generator
+
+    config = clip_pipeline_sides.settings(folder)
+    source = clips.open_clips(clips.open_builder(config), "balanced_train")
+    crop, taken = InceptionCrop(SIZE, 3), defaultdict(float)
+
+    def timed(part, work):
+        start = time.perf_counter()
+        result = work()
+        taken[part] += time.perf_counter() - start
+        return result
+
+    for number in range(options.clips):
+        rng = generator(0, 0, number)
+        record = timed("read", lambda: source.records[number % len(source)])  # noqa: B023
+        clip = timed("parse", lambda: source.codec.decode(record))  # noqa: B023
+        start = int(rng.integers(len(clip.frames) - FRAMES, endpoint=True))
+        sample = start * windows.SAMPLES_PER_FRAME
+        timed("sound", lambda: audio.cut(clip.audio, sample, config.audio_samples))  # noqa: B023
+        box = crop.box(opencv.jpeg_size(clip.frames[start]), rng)
+        wanted = clip.frames[start : start + FRAMES]
+        cuts = timed("decode", lambda: [opencv.decode_crop(x, box, SIZE) for x in wanted])  # noqa: B023
+        stack = timed("resize", lambda: np.stack([opencv.resize(x, SIZE) for x in cuts]))  # noqa: B023
+        example = timed("flip", lambda: video.Flip()({"video": stack}, rng))  # noqa: B023
+        timed("colour", lambda: video.Colour(config.colour)(example, rng))  # noqa: B023
+    whole = sum(taken.values())
+    return [
+        table.Row(
+            case=f"{CASE}, one thread, in turn",
+            work=f"{options.clips} clips",
+            form=part,
+            wall_s=seconds,
+            share=seconds / whole,
+        )
+        for part, seconds in taken.items()
+    ]
+
+
+def memory(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]:
+    """Returns rows of the memory of this process after a tenth of the hours, and after all."""
+    import data
+
+    config = clip_pipeline_sides.settings(folder / "many")
+    batches = data.load(config, "train", batch_size=BATCH, seed=0, train=True)
+    total = max(10, round(options.hours * 3600 / SECONDS / BATCH))
+    rows = []
+    for number in range(1, total + 1):
+        next(batches)
+        if number in (total // 10, total):
+            clips = number * BATCH
+            rows.append(
+                table.Row(
+                    case=f"{clips * SECONDS / 3600:.3g} hours of clips",
+                    work=f"{clips} clips of {batches.num_examples}",
+                    form="memory now",
+                    resident_mib=resident_mib(),
+                )
+            )
+    batches.close()
+    return rows
+
+
+def resident_mib() -> float:
+    """Returns what this process holds in memory now."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Prints a block of rows for one core, one for all, one of parts, and one of memory."""
+    parser = table.parser(__doc__, rounds=5)
+    parser.add_argument("--clips", type=int, default=64, help="of each timing")
+    parser.add_argument("--hours", type=float, default=10.0, help="of clips, to watch memory over")
+    options = parser.parse_args()
+    options.clips = BATCH * max(1, (BATCH if options.smoke else options.clips) // BATCH)
+    seconds, different, copies = (SECONDS, DIFFERENT, 16) if not options.smoke else (1.5, 2, 4)
+    if options.smoke:
+        options.hours = 0.0
+    report = table.Report(options)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        size = clip_files.write(folder, NAME, different, seconds)
+        many = clip_files.write(folder / "many", NAME, 1, seconds, copies * different)
+        films = [file.stat().st_size for file in folder.glob("*.mp4")]
+        print(
+            f"{different} clips of {seconds:g} s: {size / different / 1e6:.2g} MB as a record, "
+            f"{sum(films) / different / 1e6:.2g} MB as H.264; for memory {many / 1e6:,.0f} MB"
+        )
+        for cores in sorted({1, len(os.sched_getaffinity(0))}):
+            report.add(*race(folder, cores, options))
+        report.add(*parts(folder, options))
+        report.add(*memory(folder, options))
+    report.write("clip_pipeline")
+
+
+if __name__ == "__main__":
+    main()
