@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from data import clip_records
+from data.prepare import recording
 
 WIDTH, HEIGHT = 340, 256
 KEY_FRAMES = 125  # at most so many frames from one to the next
-JPEG_QUALITY = 95
 
 
 def pictures(number: int, count: int) -> Iterator[np.ndarray]:  # each [H, W, 3] uint8 RGB
@@ -57,11 +57,8 @@ def write_mp4(path: pathlib.Path, number: int, seconds: float) -> None:
 
 
 def record(path: pathlib.Path, number: int) -> clip_records.Clip:
-    """Returns the clip that an MP4 file becomes, with noise for sound."""
-    file, frames = cv2.VideoCapture(str(path)), []
-    while (found := file.read())[0]:
-        _, encoded = cv2.imencode(".jpg", found[1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        frames.append(encoded.tobytes())
+    """Returns the clip that an MP4 file becomes when it is prepared, with noise for sound."""
+    frames = recording.record(path, 0.0, clip_records.SECONDS, is_cut=True).frames
     samples = len(frames) * clip_records.SAMPLE_RATE // clip_records.FRAMES_PER_SECOND
     sound = np.random.default_rng(number).normal(0, 3000, samples).astype(np.int16)
     return clip_records.Clip(path.stem, frames, sound, np.array([number % 2]))

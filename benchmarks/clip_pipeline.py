@@ -26,7 +26,7 @@ from benchmarks import clip_files, clip_pipeline_sides, table
 from benchmarks.clip_pipeline_sides import BATCH, CAPTURE, FORMS, FRAMES, NAME, OURS_PICTURE, SIZE
 from benchmarks.input_pipeline import Side
 
-DIFFERENT = 16  # clips
+DIFFERENT = 8  # clips
 SECONDS = 10.0
 CASE = f"{clip_files.WIDTH} x {clip_files.HEIGHT}"
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=10.0, help="of clips, to watch memory over")
     options = parser.parse_args()
     options.clips = BATCH * max(1, (BATCH if options.smoke else options.clips) // BATCH)
-    seconds, different, copies = (SECONDS, DIFFERENT, 16) if not options.smoke else (1.5, 2, 4)
+    seconds, different, copies = (1.5, 2, 4) if options.smoke else (SECONDS, DIFFERENT, 16)
     if options.smoke:
         options.hours = 0.0
     report = table.Report(options)

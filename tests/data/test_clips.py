@@ -34,7 +34,7 @@ def numbers(video):  # uint8 [..., H, W, 3] -> the frames' numbers
 
 
 def clip(name, labels, frames=_GREYS, samples=_SAMPLES):
-    return Clip(name, frames, np.arange(samples, dtype=np.int16), np.array(labels, np.int64))
+    return Clip(name, frames, np.arange(samples).astype(np.int16), np.array(labels, np.int64))
 
 
 # Labels of the clips of both training splits: class 3 is rare.
@@ -302,3 +302,20 @@ def test_what_is_made_ahead_stays_within_memory(prepared, make_config, monkeypat
     assert 1 < threads(False, eval_batch_size=8) < 4
     assert threads(False, eval_batch_size=64) == 1
     assert threads(False, eval_batch_size=64, video=False) > 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_memory_does_not_grow_with_what_is_read(tmp_path, make):
+    large = [clip(f"c{n}", [0], samples=481_003) for n in range(17)]  # 962 kB each
+    write(tmp_path, {"balanced_train": large, "eval": large[:1]})
+
+    def resident_mb():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    batches = make(data_dir=str(tmp_path), batch_size=17)
+    for _ in range(5):  # epochs
+        next(batches)
+    before = resident_mb()
+    for _ in range(60):
+        next(batches)
+    assert resident_mb() - before < 50  # of 981 MB that were read
