@@ -119,13 +119,8 @@ def make(config: Any, info: Any) -> Task:
 
 
 def to_unit(video: jax.Array) -> jax.Array:  # uint8 [B, T, H, W, 3] -> float32, the same shape
-    """Brings pixels to [-1, 1].
-
-    A window of nothing but zeros is that of a clip without picture. It becomes 0, as the model's
-    own dropout of modalities has it: grey, not black.
-    """
-    there = jnp.any(video > 0, axis=(1, 2, 3, 4), keepdims=True)
-    return jnp.where(there, video.astype(jnp.float32) / 127.5 - 1, 0.0)
+    """Brings pixels to [-1, 1]: 0, a clip without picture too, is black, and so -1."""
+    return video.astype(jnp.float32) / 127.5 - 1
 
 
 def _names(row: np.ndarray, labels) -> list[str]:  # bool [K]
