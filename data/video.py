@@ -53,8 +53,9 @@ class DecodeCrop:
                     f"frame {number}, a JPEG of {len(frames[number])} bytes, does not decode"
                 )
             decoded[row] = opencv.resize(pixels, self.size)
+        shape = (*places.shape, *decoded.shape[1:])
         alone = places.size == len(wanted)
-        return example | {"video": decoded if alone else decoded[inverse.reshape(places.shape)]}
+        return example | {"video": (decoded if alone else decoded[inverse.ravel()]).reshape(shape)}
 
 
 @dataclasses.dataclass(frozen=True)

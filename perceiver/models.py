@@ -101,7 +101,8 @@ class Model:
         found = {}
 
         def record(params, state, inputs):
-            plans = self._transformed.apply["plans"](params, state, None, inputs, is_training)[0]
+            rng = jax.random.key(0)  # of whatever training drops before attention
+            plans = self._transformed.apply["plans"](params, state, rng, inputs, is_training)[0]
             found.update(plans)
 
         params, state = jax.eval_shape(self.init, jax.random.key(0))

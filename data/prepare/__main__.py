@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         sys.exit(f"data.prepare {args.command}: {error}")
 
 
@@ -96,15 +96,13 @@ def _glyphs(args: argparse.Namespace) -> None:
 
 
 def _scenes(args: argparse.Namespace) -> None:
-    print(
-        scenes.prepare(
-            args.out,
-            train_clips=args.train_clips,
-            eval_clips=args.eval_clips,
-            seed=args.seed,
-            seconds=args.seconds,
-            processes=args.processes,
-        )
+    scenes.prepare(
+        args.out,
+        train_clips=args.train_clips,
+        eval_clips=args.eval_clips,
+        seed=args.seed,
+        seconds=args.seconds,
+        processes=args.processes,
     )
 
 
