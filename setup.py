@@ -38,6 +38,8 @@ NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
+# Preparing more clips than one machine can; large, and pins older versions of others.
+BEAM = ["apache-beam>=2.60"]
 # What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
 PARITY = ["torch>=2.8", "transformers>=4.57"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
@@ -73,6 +75,7 @@ setuptools.setup(
         "safetensors>=0.5",
     ],
     extras_require={
+        "beam": BEAM,
         "cuda": ["jax[cuda13]>=0.10"],
         "hub": HUB,
         "media": MEDIA,

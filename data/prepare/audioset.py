@@ -7,7 +7,7 @@ The 2 million segments are published as tables, the videos are not. Of the files
 import argparse
 from typing import Any
 
-from data.prepare import clips, plans
+from data.prepare import beam, clips, plans
 
 
 def add_parser(commands: Any) -> None:
@@ -38,6 +38,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--clips_per_shard", type=int, default=plans.CLIPS_PER_SHARD, help="default: %(default)s"
     )
+    parser.add_argument(
+        "--beam",
+        metavar="OPTIONS",
+        help="write shards by Apache Beam with these pipeline options, such as "
+        "--beam='--runner=FlinkRunner --parallelism=64'; empty: its runner on this machine",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -50,4 +56,5 @@ def _run(args: argparse.Namespace) -> None:
         args.labels,
         processes=args.processes,
         clips_per_shard=args.clips_per_shard,
+        run=None if args.beam is None else beam.by_beam(args.beam),
     )

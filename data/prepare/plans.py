@@ -4,7 +4,7 @@ Files that come into the folder later would move the others from shard to shard.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data.prepare import media_index, segments, shards
@@ -25,7 +25,7 @@ class Plan:
 
     def jobs(
         self, name: str, folder: Path, clips_dir: Path, classes: Path, clips_per_shard: int
-    ) -> list[shards.Job]:
+    ) -> list[shards.Files]:
         """Returns the shards of the segments that have a file."""
         there = [
             shards.Planned(segment, str(clips_dir / file[0]), file[1])
@@ -34,12 +34,19 @@ class Plan:
         ]
         count = -(-len(there) // clips_per_shard)
         return [
-            shards.Job(
+            shards.Files(
                 path=folder / f"{name}-{self.split}.array_record-{shard:05d}-of-{count:05d}",
-                clips=there[shard * clips_per_shard : (shard + 1) * clips_per_shard],
+                planned=there[shard * clips_per_shard : (shard + 1) * clips_per_shard],
                 classes=classes,
             )
             for shard in range(count)
+        ]
+
+    def report(self, parts: Iterator[shards.Row]) -> list[shards.Row]:
+        """Returns the shards' rows and those of missing files, in the order of the segments."""
+        return [
+            (segment.clip, "missing", "no file of this name") if file is None else next(parts)
+            for segment, file in zip(self.segments, self.files, strict=True)
         ]
 
 

@@ -34,6 +34,14 @@ cv2.setNumThreads(1)
 _RATE = clip_records.SAMPLE_RATE
 _FRAMES = clip_records.FRAMES_PER_SECOND
 
+# What the content of a data set depends on.
+SETTINGS = {
+    "frames_per_second": _FRAMES,
+    "sample_rate": _RATE,
+    "side": clip_records.SIDE,
+    "jpeg_quality": JPEG_QUALITY,
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:

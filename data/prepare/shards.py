@@ -33,49 +33,71 @@ class Job:
     """One shard to write, fit to be sent to another process."""
 
     path: Path  # the shard's
-    clips: Sequence[Planned]
     classes: Path  # a file of class names, one a line
 
     @property
-    def report(self) -> Path:
-        return self.path.with_name(f"part_{self.path.name}.csv")
+    def size(self) -> int:
+        """How much there is to do, to tell progress."""
+        raise NotImplementedError
+
+    def clips(self) -> Iterator[tuple[clip_records.Clip, str, str]]:
+        """Yields (clip, status, reason), one at a time."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(Job):
+    """Segments, each with its media file."""
+
+    planned: Sequence[Planned]
+
+    @property
+    def size(self) -> int:
+        return len(self.planned)
+
+    def clips(self) -> Iterator[tuple[clip_records.Clip, str, str]]:
+        for segment, file, is_cut in self.planned:
+            found = recording.record(file, segment.start, segment.seconds, is_cut=is_cut)
+            clip = clip_records.Clip(
+                id=segment.clip,
+                frames=found.frames,
+                audio=found.audio,
+                labels=np.asarray(segment.labels, np.int64),
+            )
+            yield clip, found.status, found.reason
 
 
 def write(job: Job) -> Path:
-    """Writes the shard, unless it is there; returns its path."""
-    return write_clips(job.path, job.report, _recorded(job.clips), job.classes)
-
-
-def write_clips(
-    path: Path,
-    report: Path,
-    clips: Iterable[tuple[clip_records.Clip, str, str]],
-    classes: Path,
-) -> Path:
-    """Writes (clip, status, reason) as a shard and its part of the report; one clip at a time.
+    """Writes the shard and its part of the report, unless it is there; returns its path.
 
     Clips whose status is not one of `recording.WRITTEN` are reported only.
     """
     from array_record.python import array_record_module
 
+    path = job.path
     if path.exists():
         return path
-    codec = _codec(classes)
+    codec = _codec(job.classes)
     rows: list[Row] = []
     partial = path.with_name(f"partial_{path.name}")
     partial.unlink(missing_ok=True)
     # Groups of one: training reads clips in any order.
     writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
     try:
-        for clip, status, reason in clips:
+        for clip, status, reason in job.clips():
             if status in recording.WRITTEN:
                 writer.write(codec.encode(clip))
             rows.append((clip.id, status, reason))
     finally:
         writer.close()
-    write_rows(report, REPORT, rows)
+    write_rows(_report(job), REPORT, rows)
     partial.replace(path)  # last: the shard's presence says that all is there
     return path
+
+
+def read_report(job: Job) -> list[Row]:
+    """Returns a shard's part of the report."""
+    return read_rows(_report(job), REPORT)
 
 
 def write_rows(path: Path, header: Row, rows: Iterable[Row]) -> None:
@@ -95,16 +117,8 @@ def read_rows(path: Path, header: Row) -> list[Row]:
     return [(first, second, third) for first, second, third in rows]
 
 
-def _recorded(clips: Iterable[Planned]) -> Iterator[tuple[clip_records.Clip, str, str]]:
-    for segment, file, is_cut in clips:
-        found = recording.record(file, segment.start, segment.seconds, is_cut=is_cut)
-        clip = clip_records.Clip(
-            id=segment.clip,
-            frames=found.frames,
-            audio=found.audio,
-            labels=np.asarray(segment.labels, np.int64),
-        )
-        yield clip, found.status, found.reason
+def _report(job: Job) -> Path:
+    return job.path.with_name(f"part_{job.path.name}.csv")
 
 
 @functools.lru_cache(maxsize=4)

@@ -59,7 +59,7 @@ THIRD_PARTY = {
 }
 
 # package -> what only some of it needs: extras, imported where they are used
-OPTIONAL = {"perceiver": {"av", "huggingface_hub", "torch"}}
+OPTIONAL = {"data": {"apache_beam"}, "perceiver": {"av", "huggingface_hub", "torch"}}
 
 # import name -> distribution, where they differ by more than punctuation
 DISTRIBUTIONS = {

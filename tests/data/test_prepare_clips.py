@@ -11,7 +11,7 @@ import pytest
 
 from data import clip_records
 from data.prepare import __main__ as command
-from data.prepare import clips
+from data.prepare import beam, clips, shards
 from perceiver import media
 
 pytest.importorskip("av", reason="needs PyAV: pip install av")
@@ -135,6 +135,24 @@ def test_two_processes_write_the_bytes_of_one(prepared, source, tmp_path):
     assert _contents(other.folder) == _contents(report.folder)
 
 
+def test_beam_writes_the_same_bytes(prepared, source, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install apache-beam")
+    _, report, _ = prepared
+    other, _ = _prepare(source, tmp_path, run=beam.by_beam("--runner=DirectRunner"))
+    assert _contents(other.folder) == _contents(report.folder)
+
+
+def test_missing_beam_is_told(source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(ValueError, match="pip install apache-beam"):
+        _prepare(source, tmp_path, run=beam.by_beam(""))
+
+
+def test_shards_that_did_not_arrive_are_an_error(source, tmp_path):
+    with pytest.raises(ValueError, match=r"3 shards such as .* were not written"):
+        _prepare(source, tmp_path, run=lambda jobs: iter(()))
+
+
 def test_other_settings_are_an_error(prepared, source):
     out, *_ = prepared
     with pytest.raises(ValueError, match="clips_per_shard 2 there, 3 asked for"):
@@ -144,7 +162,7 @@ def test_other_settings_are_an_error(prepared, source):
 def test_a_killed_preparation_goes_on(prepared, source, tmp_path):
     _, whole, _ = prepared
     program = (
-        "import sys, time; from data.prepare import clips, shards\n"
+        "import sys, time; from data.prepare import beam, clips, shards\n"
         "def slow(jobs):\n"
         "    for job in jobs: yield shards.write(job); print('one', flush=True); time.sleep(60)\n"
         f"clips.prepare('tiny', {[str(source / f'{s}_segments.csv') for s in whole.splits]}, "
@@ -169,7 +187,7 @@ def test_a_killed_preparation_goes_on(prepared, source, tmp_path):
 
 def test_files_that_come_later_wait_for_the_next_time(source, tmp_path):
     def stop(jobs):
-        yield from map(clips.shards.write, jobs[:1])
+        yield from map(shards.write, jobs[:1])
         raise KeyboardInterrupt
 
     media_dir = tmp_path / "media"
