@@ -34,28 +34,48 @@ def read(builder: Any, split: str, clips: Clips) -> Labels:
       split: as in `clips.open_clips`; of a part of a split ("a[:90%]") nothing is kept.
       clips: of that split.
     """
-    file = Path(builder.data_path) / f"labels-{split}.npz"
-    stamp = _stamp(Path(builder.data_path), split)
-    if file.exists():
-        with np.load(file) as kept:
-            if kept["stamp"].tolist() == stamp:
-                return Labels(kept["flat"], kept["lengths"])
-    labels = Labels.of([clips.clip(index).labels for index in range(len(clips))])
-    if "[" not in split:
-        with contextlib.suppress(OSError):
-            _write(file, labels, stamp)
-    return labels
+    if "[" in split:
+        return _scan(clips, range(len(clips)))
+    parts, first = [], 0
+    for part in split.split("+"):
+        last = first + builder.info.splits[part].num_examples
+        folder = Path(builder.data_path)
+        kept = _kept(folder, part)
+        if kept is None:
+            kept = _scan(clips, range(first, last))
+            with contextlib.suppress(OSError):
+                keep(folder, part, kept)
+        parts.append(kept)
+        first = last
+    pairs = [(part.flat, part.lengths) for part in parts]
+    return Labels(*(np.concatenate(each) for each in zip(*pairs, strict=True)))
 
 
-def _write(file: Path, labels: Labels, stamp: list[int]) -> None:
-    """Writes a file whole or not at all: several hosts may do so at once."""
-    partial = file.with_name(f"{file.stem}-{os.getpid()}.npz")
-    np.savez(partial, flat=labels.flat, lengths=labels.lengths, stamp=stamp)
-    partial.replace(file)
+def keep(folder: Path, split: str, labels: Labels) -> None:
+    """Writes the labels of a whole split beside its records, for `read`.
+
+    The file is whole or not there at all: several hosts may write it at once.
+    """
+    partial = folder / f"labels-{split}-{os.getpid()}.npz"
+    np.savez(partial, flat=labels.flat, lengths=labels.lengths, stamp=_stamp(folder, split))
+    partial.replace(folder / f"labels-{split}.npz")
+
+
+def _kept(folder: Path, split: str) -> Labels | None:
+    """Returns what `keep` wrote, unless the records have changed since."""
+    file = folder / f"labels-{split}.npz"
+    if not file.exists():
+        return None
+    with np.load(file) as found:
+        same = found["stamp"].tolist() == _stamp(folder, split)
+        return Labels(found["flat"], found["lengths"]) if same else None
+
+
+def _scan(clips: Clips, numbers: range) -> Labels:
+    return Labels.of([clips.clip(number).labels for number in numbers])
 
 
 def _stamp(folder: Path, split: str) -> list[int]:
     """Returns what changes when a split is prepared again: bytes and times of its files."""
-    names = {part.partition("[")[0] for part in split.split("+")}
-    files = sorted(file for name in names for file in folder.glob(f"*-{name}.array_record*"))
-    return [number for file in files for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+    stats = [file.stat() for file in sorted(folder.glob(f"*-{split}.array_record*"))]
+    return [number for found in stats for number in (found.st_size, found.st_mtime_ns)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import data
-from data import clip_records, clips
+from data import class_balance, clip_labels, clip_records, clips
 from data.clip_records import Clip
 
 _CLASSES = ("dog", "cat", "rain", "bell")
@@ -197,7 +197,7 @@ def test_seeds_differ(make):
 
 
 def test_class_balance_draws_the_rare_class_as_often_as_it_should(make, prepared):
-    kept = prepared / "tiny" / "1.0.0" / "labels-balanced_train+unbalanced_train.npz"
+    kept = prepared / "tiny" / "1.0.0" / "labels-balanced_train.npz"
     kept.unlink(missing_ok=True)
     # Of 7 clips: class 0 in 4, class 1 in 3, class 3 in 1; one without labels.
     weights = np.array([1 / 4, 1 / 3, 1, 1 / 4, 1 / 3, 1 / 4, 1 / 3])
@@ -218,6 +218,25 @@ def test_kept_labels_of_other_records_are_read_again(tmp_path, make_config):
         write(tmp_path, {"balanced_train": [clip("x", each) for each in labels]})
         source = clips.dataset(config, "train", seed=0, train=True).source
         np.testing.assert_allclose(source.shares, [0.5, 0.25, 0.25])
+
+
+@pytest.mark.parametrize("order", ["balanced_train+unbalanced_train", "unbalanced_train+eval"])
+def test_kept_labels_join_in_the_order_of_the_splits(prepared, make_config, order, monkeypatch):
+    fields = {"source": "clips:tiny", "data_dir": str(prepared), "class_balanced": True}
+
+    def source(split):
+        config = make_config(train_split=split, **fields)
+        return clips.dataset(config, "train", seed=0, train=True).source
+
+    scanned = source(order.replace("+", "[:100%]+"))  # of a part nothing is kept
+    source(order)
+    monkeypatch.setattr(clip_labels, "_scan", None)  # from here on what is kept must do
+    for split in (order, "+".join(reversed(order.split("+")))):
+        balanced = source(split)
+        stored = [balanced.source.clip(n).labels for n in range(len(balanced))]
+        expected = class_balance.shares(class_balance.Labels.of(stored), len(_CLASSES))
+        np.testing.assert_array_equal(balanced.shares, expected)
+    np.testing.assert_array_equal(source(order).shares, scanned.shares)
 
 
 def test_splits_are_those_that_are_there(prepared, make_config):
