@@ -113,6 +113,17 @@ def shown(timed: Iterable[tuple[float, Any]], frames_per_second: float) -> Itera
         last = frame
 
 
+def timed(frames: Iterable[Any], frames_per_second: float) -> Iterator[tuple[float, Any]]:
+    """Yields (seconds after the first, frame) for `shown`; the last lasts one frame of the rate."""
+    start, time = None, 0.0
+    for frame in frames:
+        time = frame.time or 0.0
+        start = time if start is None else start
+        yield time - start, frame
+    if start is not None:
+        yield time - start + 1 / frames_per_second, None
+
+
 def pyav() -> Any:
     """Returns the module `av`.
 
@@ -133,23 +144,12 @@ def _frames(container, size, frames_per_second, seconds) -> np.ndarray:
         return np.empty((0, *size, 3), np.uint8)
     wanted = None if seconds is None else math.ceil(seconds * frames_per_second)
     found, fitted, last = [], None, None
-    timed = _timed(container.decode(video=0), frames_per_second)
-    for frame in itertools.islice(shown(timed, frames_per_second), wanted):
+    moments = timed(container.decode(video=0), frames_per_second)
+    for frame in itertools.islice(shown(moments, frames_per_second), wanted):
         if frame is not last:
             fitted, last = _fit(frame.to_ndarray(format="rgb24"), size), frame
         found.append(fitted)
     return np.stack(found) if found else np.empty((0, *size, 3), np.uint8)
-
-
-def _timed(frames, frames_per_second) -> Iterator[tuple[float, Any]]:
-    """Yields (seconds after the first, frame); the last is shown for one frame of the rate."""
-    start, time = None, 0.0
-    for frame in frames:
-        time = frame.time or 0.0
-        start = time if start is None else start
-        yield time - start, frame
-    if start is not None:
-        yield time - start + 1 / frames_per_second, None
 
 
 def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [H', W', 3] -> [H, W, 3]

@@ -8,11 +8,13 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
   kind of MODEL       INPUT                            result
   image_*             image files                      labels
   masked_lm           texts with [MASK:9]; - is stdin  texts, filled in
+  clip_classifier     video or sound files             labels, and when: --hop seconds
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
@@ -25,6 +27,7 @@ from perceiver import compile_cache, images, media, specs
 from perceiver.flow_picture import flow_picture
 from perceiver.loading import load
 from perceiver.pretrained import Pretrained
+from perceiver.use.clips import Tagged
 
 Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 
@@ -79,6 +82,40 @@ def _autoencode(model: Pretrained, options: argparse.Namespace) -> Iterator[Show
     yield f"{options.inputs[0]}: {_line(found.labels)}\n  {out}: {len(found.video)} frames", labels
 
 
+def _tag(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    for file in options.inputs:
+        found = model.tag(file, hop=options.hop, top_k=options.top)
+        lines = [f"{file}: {_line(found.labels)}"]
+        lines += [f"  no {what} in it: as if all of it were zero" for what in found.missing]
+        if len(found.timeline) > 1:
+            lines += [f"  {when}  {_line(labels)}" for when, labels in _stretches(found)]
+        windows = [{"start": start, "labels": _rows(rows)} for start, rows in found.timeline]
+        yield (
+            "\n".join(lines),
+            {
+                "file": file,
+                "labels": _rows(found.labels),
+                "missing": list(found.missing),
+                "window": found.seconds,
+                "timeline": windows,
+            },
+        )
+
+
+def _stretches(found: Tagged) -> Iterator[tuple[str, Sequence[tuple[str, float]]]]:
+    """Joins neighbours of the same best label; their scores are those of the most certain one."""
+    for _, group in itertools.groupby(found.timeline, key=lambda window: window[1][0][0]):
+        group = list(group)
+        _, labels = max(group, key=lambda window: window[1][0][1])
+        yield f"{_clock(group[0][0])}-{_clock(group[-1][0] + found.seconds)}", labels
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{seconds:04.1f}" if hours else f"{minutes}:{seconds:04.1f}"
+
+
 def _save_flo(path: pathlib.Path, flow: np.ndarray) -> None:
     """Writes the Middlebury format: a magic number, width, height, (right, down) by rows."""
     height, width = flow.shape[:2]
@@ -94,6 +131,7 @@ _FLOW_FILES = {
 
 _COMMANDS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _classify),
+    "clip_classifier": _tag,
     "masked_lm": _fill_mask,
     "optical_flow": _flow,
     "video_autoencoder": _autoencode,
@@ -124,11 +162,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--image-size", type=int, nargs=2, metavar=("H", "W"), help="other than in training"
     )
     parser.add_argument(
+        "--hop", type=float, help="seconds between windows of a video (default: half of a window)"
+    )
+    parser.add_argument(
         "--operands", choices=("float32", "bfloat16"), help="of matrix products: bfloat16 is faster"
     )
     options = parser.parse_args(arguments)
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
+    if options.hop is not None and not options.hop > 0:
+        parser.error(f"--hop must be positive, got {options.hop}")
     try:
         compile_cache.enable()
     except OSError as error:  # a home that cannot be written: slower, but no less right

@@ -12,13 +12,14 @@ from perceiver import specs
 from perceiver.models import Model, build
 from perceiver.resize import resize
 from perceiver.runner import Runner
-from perceiver.use import flow, image, maps, text, video
+from perceiver.use import clips, flow, image, maps, text, video
 from perceiver.use.items import several
 from perceiver.weights import formats, native
 
 # What each kind of model can do besides `__call__`, `embed`, `attention_maps`, `save`.
 TASKS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, ("classify",)),
+    "clip_classifier": ("tag",),
     "masked_lm": ("fill_mask",),
     "optical_flow": ("flow",),
     "video_autoencoder": ("autoencode",),
@@ -26,6 +27,7 @@ TASKS = {
 # From what a user gives to a dict of raw inputs: (spec, usage, *given).
 PREPARE = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, image.prepare),
+    "clip_classifier": clips.prepare,
     "masked_lm": text.prepare,
     "optical_flow": flow.prepare,
     "video_autoencoder": video.prepare,
@@ -119,6 +121,22 @@ class Pretrained:
         self._require("flow")
         found = flow.flow(self.runner, frame1, frame2, self.usage, overlap=overlap)
         return found if several(frame1) else found[0]
+
+    def tag(self, source, audio=None, *, hop: float | None = None, top_k: int = 5) -> clips.Tagged:
+        """Tells what is seen and heard in a video or sound of any length, and when.
+
+        Args:
+          source: a media file; or uint8 [T', H', W', 3], at the model's frames per second; or None.
+          audio: with no file: [S'] in [-1, 1] or int16, at the model's sample rate; or None.
+          hop: seconds from one window to the next; None: half of a window.
+          top_k: how many labels.
+
+        Raises:
+          FileNotFoundError, ImportError, ValueError: no such file, no PyAV, neither picture nor
+            sound, or this is no clip_classifier.
+        """
+        self._require("tag")
+        return clips.tag(self.runner, source, audio, self.usage, hop=hop, top_k=top_k)
 
     def autoencode(self, source, audio=None, *, top_k: int = 5) -> video.Autoencoded:
         """Encodes a video with sound and decodes it again, with the class that it seems to be.

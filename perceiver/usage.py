@@ -26,7 +26,8 @@ def default(spec: specs.Spec, labels: Sequence[str] | None = None) -> dict[str, 
 
     Args:
       spec: of the model.
-      labels: names of its classes; None: ImageNet's for 1,000, Kinetics' for 700, else numbers.
+      labels: names of its classes; None: AudioSet's for 527, Kinetics' for 700,
+        ImageNet's for 1,000, else numbers.
     """
     usage = _OF_KIND[spec.kind](spec)
     if hasattr(spec, "classes"):
@@ -39,7 +40,7 @@ def default(spec: specs.Spec, labels: Sequence[str] | None = None) -> dict[str, 
 
 
 def _labels(spec) -> list[str]:
-    known = {1000: names.imagenet, 700: names.kinetics700}
+    known = {527: names.audioset, 700: names.kinetics700, 1000: names.imagenet}
     if spec.classes in known:
         return list(known[spec.classes]())
     return [f"class {i}" for i in range(spec.classes)]

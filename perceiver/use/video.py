@@ -50,8 +50,8 @@ def read(
             video, (height, width), frames_per_second=rates[0], sample_rate=rates[1]
         )
     else:
-        video, sound = _fit(np.asarray(video), (height, width)), None
-    audio = sound if audio is None else _mono(np.asarray(audio))
+        video, sound = fit(np.asarray(video), (height, width)), None
+    audio = sound if audio is None else mono(np.asarray(audio))
     total = len(video) * each
     audio = np.zeros(total, np.float32) if audio is None else audio
     if abs(len(audio) - total) > each:
@@ -78,7 +78,8 @@ def _clips(spec: specs.VideoAutoencoder, video: np.ndarray, audio: np.ndarray):
     }
 
 
-def _fit(video: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [T, H', W', 3] -> [T, H, W, 3]
+def fit(video: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Cuts uint8 [T, H', W', 3] to an aspect ratio and resizes it to [T, H, W, 3]."""
     if video.ndim != 4 or video.dtype != np.uint8 or video.shape[-1] != 3 or not len(video):
         raise ValueError(
             f"a video must be uint8 [frames, height, width, 3], got {video.dtype} {video.shape}"
@@ -90,7 +91,8 @@ def _fit(video: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [T, H', W',
     return np.stack([images.resize(p, size, images.central_box(p, 1.0, aspect)) for p in pictures])
 
 
-def _mono(audio: np.ndarray) -> np.ndarray:  # [S] or [S, channels] -> float32 [S]
+def mono(audio: np.ndarray) -> np.ndarray:
+    """Brings int16 or floating [S] or [S, channels] to float32 [S] in [-1, 1]."""
     if audio.dtype == np.int16:
         audio = audio / np.float32(2**15)
     if audio.ndim == 2:

@@ -36,7 +36,7 @@ def rules(spec: specs.Backbone, *, history: bool = True) -> tuple[Rule, ...]:
     Raises:
       ValueError: DeepMind's code has no such model.
     """
-    if not isinstance(spec, specs.Backbone):
+    if spec.kind not in _TABLES:
         raise ValueError(f"the released files hold Perceiver IO models, not {spec.kind}")
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(

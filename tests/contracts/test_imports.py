@@ -91,7 +91,7 @@ LAYERS = {
             "tiles",
             "tokenizer",
         ),
-        ("attention", "byte_array", "layers"),
+        ("attention", "byte_array", "layers", "media_windows"),
         ("convolution", "residual"),
         ("blocks", "cross_attention"),
         ("cross_attend",),

@@ -9,6 +9,7 @@ from PIL import Image
 
 import perceiver
 from perceiver import media, predict
+from perceiver.use.clips import Tagged
 
 COMMON = {"latents": 5, "latent_channels": 8, "layers": 1, "self_heads": 2}
 SPECS = {
@@ -20,6 +21,10 @@ SPECS = {
     | {"query_qk_channels": 8},
     "flow": COMMON
     | {"kind": "optical_flow", "frame_shape": (10, 12, 3), "patch_channels": 4, "bands": 2},
+    "clips": COMMON
+    | {"kind": "clip_classifier", "video_shape": (2, 8, 16, 3), "video_patch": (2, 4, 4)}
+    | {"classes": 7, "video_bands": 2, "audio": "raw", "samples": 3840, "audio_bands": 3}
+    | {"query_channels": 8},
     "video": COMMON
     | {"kind": "video_autoencoder", "video_shape": (2, 8, 16, 3), "samples": 3840, "classes": 7}
     | {"video_bands": 2, "audio_bands": 3, "label_query_channels": 20, "decoder_channels": 8},
@@ -103,6 +108,38 @@ def test_a_video_is_rebuilt_and_labelled(models, tmp_path, rng, capsys):
     assert len(samples) == len(sound)
 
 
+def test_a_video_is_tagged_with_a_timeline(models, tmp_path, rng, capsys):
+    pytest.importorskip("av", reason="needs PyAV: pip install av")
+    video = rng.integers(0, 256, (25, 8, 16, 3), dtype=np.uint8)
+    file, rates = str(tmp_path / "clip.mp4"), {"frames_per_second": 25, "sample_rate": 48_000}
+    media.write(file, video, None, **rates)
+    command = [str(models / "clips"), file, "--top", "2"]
+    predict.main([*command, "--hop", "0.2", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert [row["start"] for row in shown["timeline"]] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert shown["missing"] == ["sound"]
+    assert len(shown["labels"]) == len(shown["timeline"][0]["labels"]) == 2
+    predict.main(command)
+    first, notice, *timeline = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{file}: class ")
+    assert notice == "  no sound in it: as if all of it were zero"
+    assert timeline[0].startswith("  0:00.0-")
+    assert timeline[-1].split()[0].endswith("-0:01.0")
+
+
+def test_a_timeline_joins_windows_of_one_best_label():
+    def row(start, label, score):
+        return start, [(label, score), ("other", 0.1)]
+
+    timeline = [row(0, "dog", 0.5), row(1, "dog", 0.7), row(2, "cat", 0.9), row(3600, "dog", 0.6)]
+    found = predict._stretches(Tagged([], timeline, 1.28, ()))
+    assert [(when, labels[0]) for when, labels in found] == [
+        ("0:00.0-0:02.3", ("dog", 0.7)),
+        ("0:02.0-0:03.3", ("cat", 0.9)),
+        ("1:00:00.0-1:00:01.3", ("dog", 0.6)),
+    ]
+
+
 def test_without_a_place_for_compiled_programs_it_answers_all_the_same(models, monkeypatch, capsys):
     def refuse():
         raise PermissionError("read-only")
@@ -128,6 +165,8 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{empty}", "{file}"], "empty"),
         (["{running}", "{file}"], "has not exported its model yet"),
         (["{models}/image", "{file}", "--top", "0"], "--top must be at least 1, got 0"),
+        (["{models}/clips", "{file}", "--hop", "0"], "--hop must be positive, got 0"),
+        (["{models}/clips", "gone.mp4"], "no media file gone.mp4"),
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
         (["{models}/flow", "{file}"], "between two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),

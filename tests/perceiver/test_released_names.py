@@ -96,3 +96,9 @@ def test_names_of_another_model_are_refused():
 def test_models_of_the_first_paper_have_no_counterpart(spec, rules):
     with pytest.raises(ValueError, match="Perceiver IO models: one cross-attend, and queries as"):
         rules(perceiver.build(MODELS[spec]).spec)
+
+
+@pytest.mark.parametrize("rules", [deepmind.rules, huggingface_names.rules])
+def test_kinds_that_were_never_released_have_no_counterpart(rules):
+    with pytest.raises(ValueError, match=r"Perceiver IO models.* not clip_classifier"):
+        rules(perceiver.build(MODELS["audioset-raw"]).spec)

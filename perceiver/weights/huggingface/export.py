@@ -26,7 +26,7 @@ def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
       ValueError: they have no such model, or its constructor fixes a size that differs; lists all
         such fields.
     """
-    if not isinstance(spec, specs.Backbone):
+    if spec.kind not in _OWN:
         raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
     widths = _widths(spec)
     config = DEFAULTS | {
@@ -94,7 +94,7 @@ def input_channels(spec: specs.Backbone) -> int:
         return spec.embedding_channels
     if spec.kind == "optical_flow":
         return spec.patch_channels + 2 + 4 * spec.bands
-    if spec.kind == "video_autoencoder":
+    if spec.kind in ("clip_classifier", "video_autoencoder"):
         return spec.channels
     content = spec.image_shape[-1] if spec.stem == "pixels" else spec.stem_channels
     fourier = spec.positions == "fourier"

@@ -57,7 +57,7 @@ def rules(spec: specs.Backbone, conv_kernel: str = "torch") -> tuple[Rule, ...]:
     Raises:
       ValueError: Hugging Face has no such model, or conv_kernel is unknown.
     """
-    if not isinstance(spec, specs.Backbone):
+    if spec.kind not in _TABLES:
         raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
