@@ -7,7 +7,7 @@ The 2 million segments are published as tables, the videos are not. Of the files
 import argparse
 from typing import Any
 
-from data.prepare import beam, clips, plans
+from data.prepare import assembly, beam, clips, dmvr, plans
 
 
 def add_parser(commands: Any) -> None:
@@ -20,11 +20,24 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--csv",
         action="append",
-        required=True,
+        default=[],
         metavar="FILE",
         help="balanced_train_segments.csv or alike; a split each, repeat it for more",
     )
-    parser.add_argument("--clips", required=True, metavar="DIR", help="holds VIDEO.mp4 or alike")
+    parser.add_argument("--clips", metavar="DIR", help="holds VIDEO.mp4 or alike")
+    parser.add_argument(
+        "--records",
+        action="append",
+        default=[],
+        metavar="SPLIT=GLOB",
+        help="in place of --csv and --clips: DMVR's TFRecords, such as eval='/dmvr/eval-*'",
+    )
+    parser.add_argument(
+        "--records_fps", type=float, default=25.0, help="their frames per second, default: 25"
+    )
+    parser.add_argument(
+        "--records_rate", type=int, default=48_000, help="their samples per second, default: 48000"
+    )
     parser.add_argument(
         "--out", "--data_dir", dest="out", default="", help="default: TFDS's, ~/tensorflow_datasets"
     )
@@ -48,6 +61,25 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if bool(args.records) == bool(args.csv) or bool(args.csv) != bool(args.clips):
+        raise ValueError("give --csv with --clips, or --records")
+    by_beam = None if args.beam is None else beam.by_beam(args.beam)
+    if args.records:
+        pairs = [record.partition("=") for record in args.records]
+        if not all(glob for _, _, glob in pairs) or len({split for split, *_ in pairs}) < len(
+            pairs
+        ):
+            raise ValueError(f"--records must be SPLIT=GLOB, each split once; got {args.records}")
+        dmvr.prepare(
+            args.name,
+            {split: glob for split, _, glob in pairs},
+            args.out,
+            args.labels,
+            frames_per_second=args.records_fps,
+            sample_rate=args.records_rate,
+            run=by_beam or assembly.by_processes(args.processes),
+        )
+        return
     clips.prepare(
         args.name,
         args.csv,
@@ -56,5 +88,5 @@ def _run(args: argparse.Namespace) -> None:
         args.labels,
         processes=args.processes,
         clips_per_shard=args.clips_per_shard,
-        run=None if args.beam is None else beam.by_beam(args.beam),
+        run=by_beam,
     )

@@ -35,7 +35,7 @@ class Plan:
         count = -(-len(there) // clips_per_shard)
         return [
             shards.Files(
-                path=folder / f"{name}-{self.split}.array_record-{shard:05d}-of-{count:05d}",
+                path=shards.path(folder, name, self.split, shard, count),
                 planned=there[shard * clips_per_shard : (shard + 1) * clips_per_shard],
                 classes=classes,
             )

@@ -7,7 +7,7 @@ Whatever a file is like, one entry says how it went; none ends a preparation.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,31 @@ def record(file: str | Path, start: float, seconds: float, *, is_cut: bool = Fal
     # FFmpeg's errors, and what PyAV raises of impossible rates, sizes and times.
     except (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError) as error:
         return _broken(_named(error))
+    covered = [value for value in (picture_seconds, sound_seconds) if value is not None]
+    return judge(frames, audio, covered, seconds, faults)
+
+
+def judge(
+    frames: list[bytes],
+    audio: np.ndarray,
+    covered: Sequence[float],
+    seconds: float,
+    faults: Sequence[str],
+) -> Recording:
+    """Returns the recording with its status.
+
+    Args:
+      frames: T JPEG files.
+      audio: int16 [S].
+      covered: seconds that picture and sound last, those that are there.
+      seconds: how long they should.
+      faults: what went wrong on the way.
+    """
     if not frames and not len(audio):
         return _broken(f"nothing to decode: {_first(faults) or 'no picture and no sound there'}")
-
     found: dict[str, str] = {}
-    covered = min(s for s in (picture_seconds, sound_seconds) if s is not None)
-    if covered < SHORT * seconds:
-        found["short"] = f"{covered:.2f} of {seconds:.2f} s"
+    if min(covered) < SHORT * seconds:
+        found["short"] = f"{min(covered):.2f} of {seconds:.2f} s"
     if not len(audio):
         found["silent"] = "no sound"
     elif np.abs(audio.astype(np.int32)).max() < SILENCE:
@@ -86,6 +104,18 @@ def record(file: str | Path, start: float, seconds: float, *, is_cut: bool = Fal
     reasons = [*found.values(), *([_first(faults)] if faults else [])]
     status = max(found, key=STATUSES.index, default="ok")
     return Recording(frames=frames, audio=audio, status=status, reason="; ".join(reasons))
+
+
+def fitted(width: int, height: int) -> tuple[int, int]:
+    """Returns (width, height) of a frame as it is kept: even, the shorter side `SIDE` at most."""
+    shrink = min(1.0, clip_records.SIDE / min(width, height))
+    # The planes of colour are half as wide and high.
+    return max(2, 2 * round(width * shrink / 2)), max(2, 2 * round(height * shrink / 2))
+
+
+def encode_jpeg(pixels: np.ndarray) -> bytes:  # uint8 [H, W, 3], blue first
+    """Returns a JPEG file."""
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _picture(file, start, seconds, is_cut, faults) -> tuple[list[bytes], float | None]:
@@ -150,14 +180,12 @@ class _Encoder:
 
     def _encode(self, frame: Any) -> bytes:
         if not self._size[0]:  # the first frame's; a stream may change its size midway
-            shrink = min(1.0, clip_records.SIDE / min(frame.width, frame.height))
-            self._size = _even(frame.width * shrink), _even(frame.height * shrink)
+            self._size = fitted(frame.width, frame.height)
         # Half the time of FFmpeg's own way to RGB: fewer values are scaled, on this thread alone.
         planes = self._scale.reformat(
             frame, *self._size, "yuv420p", dst_colorspace="ITU601", threads=1
         ).to_ndarray()
-        pixels = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
-        return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        return encode_jpeg(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420))
 
 
 class _Track:
@@ -247,10 +275,6 @@ def _decode(container, stream, step: float, faults: list[str]) -> Iterator[tuple
             yield time, frame
 
 
-def _even(side: float) -> int:
-    return max(2, 2 * round(side / 2))  # the planes of colour are half as wide and high
-
-
 def _duration(frame: Any) -> float:
     """Returns seconds; 0 where a video frame does not say."""
     if hasattr(frame, "samples"):
@@ -263,7 +287,7 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 
 
-def _first(faults: list[str]) -> str:
+def _first(faults: Sequence[str]) -> str:
     more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
     return f"{faults[0]}{more}" if faults else ""
 

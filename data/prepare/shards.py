@@ -67,6 +67,11 @@ class Files(Job):
             yield clip, found.status, found.reason
 
 
+def path(folder: Path, name: str, split: str, shard: int, count: int) -> Path:
+    """Returns where a shard lies, called as TFDS expects."""
+    return folder / f"{name}-{split}.array_record-{shard:05d}-of-{count:05d}"
+
+
 def write(job: Job) -> Path:
     """Writes the shard and its part of the report, unless it is there; returns its path.
 
@@ -74,12 +79,11 @@ def write(job: Job) -> Path:
     """
     from array_record.python import array_record_module
 
-    path = job.path
-    if path.exists():
-        return path
+    if job.path.exists():
+        return job.path
     codec = _codec(job.classes)
     rows: list[Row] = []
-    partial = path.with_name(f"partial_{path.name}")
+    partial = job.path.with_name(f"partial_{job.path.name}")
     partial.unlink(missing_ok=True)
     # Groups of one: training reads clips in any order.
     writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
@@ -91,8 +95,8 @@ def write(job: Job) -> Path:
     finally:
         writer.close()
     write_rows(_report(job), REPORT, rows)
-    partial.replace(path)  # last: the shard's presence says that all is there
-    return path
+    partial.replace(job.path)  # last: the shard's presence says that all is there
+    return job.path
 
 
 def read_report(job: Job) -> list[Row]:
