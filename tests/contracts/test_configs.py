@@ -10,6 +10,7 @@ import pytest
 import perceiver
 import train.loop
 from data import DatasetInfo
+from data.prepare import scenes
 from train.resolve import resolve
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -64,10 +65,20 @@ def test_an_unknown_field_is_refused(name):
         config.optim.learning_rat = 1.0
 
 
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory):
+    """Where the smallest set of scenes is prepared, which clips' smoke forms train on."""
+    folder = tmp_path_factory.mktemp("data")
+    scenes.prepare(folder, train_clips=9, eval_clips=9, seconds=0.6)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
-def test_its_smoke_form_trains(name, variant, tmp_path):
+def test_its_smoke_form_trains(name, variant, tmp_path, request):
     config = get_config(name, f"{variant},smoke")
+    if config.data.source == "clips:scenes":
+        config.data.data_dir = str(request.getfixturevalue("scenes_folder"))
     results = train.loop.run(config, tmp_path)
     assert results["loss"] > 0
     if config.task == "masked_lm":  # what counting achieves on the same masks
