@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data import clip_records
-from data.prepare import recording, shards, writing
+from data.prepare import shards, verdicts, writing
 
 VERSION = "1.0.0"  # another content under the same settings is another version
 
@@ -48,8 +48,8 @@ class Report:
         """Returns a line for each split."""
         lines = []
         for split, counts in self.splits.items():
-            parts = [f"{counts[s]:,} {s}" for s in recording.STATUSES if counts.get(s)]
-            written = sum(counts.get(status, 0) for status in recording.WRITTEN)
+            parts = [f"{counts[s]:,} {s}" for s in verdicts.STATUSES if counts.get(s)]
+            written = sum(counts.get(status, 0) for status in verdicts.WRITTEN)
             lines.append(
                 f"{split}: {written:,} clips of {sum(counts.values()):,} segments "
                 f"({', '.join(parts)}); {self.folder / f'report-{split}.csv'}"
@@ -178,7 +178,7 @@ def _describe(work, name, names, planned, settings, description) -> None:
     for split, content in planned.items():
         reports = [shards.read_report(job) for job in content.jobs]
         reasons.update(row[2] for rows in reports for row in rows)
-        lengths = [sum(status in recording.WRITTEN for _, status, _ in rows) for rows in reports]
+        lengths = [sum(status in verdicts.WRITTEN for _, status, _ in rows) for rows in reports]
         if not sum(lengths):  # TFDS has no splits without examples
             for job in content.jobs:
                 job.path.unlink()

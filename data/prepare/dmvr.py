@@ -16,7 +16,7 @@ import numpy as np
 from scipy import signal
 
 from data import clip_records, opencv
-from data.prepare import assembly, recording, segments, shards, tfrecords
+from data.prepare import assembly, recording, segments, shards, tfrecords, verdicts
 from perceiver import media
 
 _IMAGE, _SOUND = "image/encoded", "WAVEFORM/feature/floats"
@@ -61,7 +61,7 @@ class Records(shards.Job):
         except (ValueError, IndexError, TypeError) as error:
             return _unread(name), "broken", str(error)
         covered = [value for value in (picture, sound) if value]
-        found = recording.judge(frames, audio, covered, seconds or max(covered, default=0.0), [])
+        found = verdicts.judge(frames, audio, covered, seconds or max(covered, default=0.0), [])
         clip = clip_records.Clip(id=name, frames=found.frames, audio=found.audio, labels=labels)
         return clip, found.status, found.reason
 

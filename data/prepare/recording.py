@@ -5,9 +5,8 @@ begins late shows its first frame before, sound that begins late or has a gap is
 Whatever a file is like, one entry says how it went; none ends a preparation.
 """
 
-import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,10 @@ import cv2
 import numpy as np
 
 from data import clip_records
+from data.prepare import verdicts
 from perceiver import media
 
-# From harmless to useless; the worst that applies is a clip's status, the reason tells all.
-STATUSES = ("ok", "short", "silent", "no_picture", "broken", "missing")
-WRITTEN = STATUSES[:4]
-
 JPEG_QUALITY = 90
-SILENCE = 33  # of 32,768, the loudest sample: -60 dB
-SHORT = 0.95  # of the length that the table states
 CUT_SLACK = 1.0  # seconds that a file may be longer than its segment and still be its clip
 GAP = 0.05  # seconds; timestamps that deviate less are rounding, not silence
 SEEK_MARGIN = 0.25  # seconds decoded before the start, for filters to settle
@@ -34,6 +28,8 @@ cv2.setNumThreads(1)
 _RATE = clip_records.SAMPLE_RATE
 _FRAMES = clip_records.FRAMES_PER_SECOND
 
+Part = tuple[float, float, bool]  # start, seconds, whether the file is the clip
+
 # What the content of a data set depends on.
 SETTINGS = {
     "frames_per_second": _FRAMES,
@@ -43,17 +39,9 @@ SETTINGS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Recording:
-    """A segment, decoded."""
-
-    frames: list[bytes]  # T JPEG files
-    audio: np.ndarray  # int16 [S]
-    status: str  # one of STATUSES
-    reason: str  # empty when ok
-
-
-def record(file: str | Path, start: float, seconds: float, *, is_cut: bool = False) -> Recording:
+def record(
+    file: str | Path, start: float, seconds: float, *, is_cut: bool = False
+) -> verdicts.Recording:
     """Returns `seconds` of a file from `start` on.
 
     Args:
@@ -62,48 +50,13 @@ def record(file: str | Path, start: float, seconds: float, *, is_cut: bool = Fal
       seconds: the segment's length.
       is_cut: the file begins where the segment does.
     """
-    av = media.pyav()
+    part = start, seconds, is_cut
     faults: list[str] = []
-    try:
-        frames, picture_seconds = _picture(file, start, seconds, is_cut, faults)
-        audio, sound_seconds = _sound(file, start, seconds, is_cut, faults)
-    # FFmpeg's errors, and what PyAV raises of impossible rates, sizes and times.
-    except (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError) as error:
-        return _broken(_named(error))
+    # Apart, so that sound is kept whose picture is beyond repair.
+    frames, picture_seconds = _attempt(_picture, file, part, faults) or ([], None)
+    audio, sound_seconds = _attempt(_sound, file, part, faults) or (np.zeros(0, np.int16), None)
     covered = [value for value in (picture_seconds, sound_seconds) if value is not None]
-    return judge(frames, audio, covered, seconds, faults)
-
-
-def judge(
-    frames: list[bytes],
-    audio: np.ndarray,
-    covered: Sequence[float],
-    seconds: float,
-    faults: Sequence[str],
-) -> Recording:
-    """Returns the recording with its status.
-
-    Args:
-      frames: T JPEG files.
-      audio: int16 [S].
-      covered: seconds that picture and sound last, those that are there.
-      seconds: how long they should.
-      faults: what went wrong on the way.
-    """
-    if not frames and not len(audio):
-        return _broken(f"nothing to decode: {_first(faults) or 'no picture and no sound there'}")
-    found: dict[str, str] = {}
-    if min(covered) < SHORT * seconds:
-        found["short"] = f"{min(covered):.2f} of {seconds:.2f} s"
-    if not len(audio):
-        found["silent"] = "no sound"
-    elif np.abs(audio.astype(np.int32)).max() < SILENCE:
-        found["silent"] = "sound of silence"
-    if not frames:
-        found["no_picture"] = "no picture"
-    reasons = [*found.values(), *([_first(faults)] if faults else [])]
-    status = max(found, key=STATUSES.index, default="ok")
-    return Recording(frames=frames, audio=audio, status=status, reason="; ".join(reasons))
+    return verdicts.judge(frames, audio, covered, seconds, faults)
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:
@@ -118,15 +71,27 @@ def encode_jpeg(pixels: np.ndarray) -> bytes:  # uint8 [H, W, 3], blue first
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def _picture(file, start, seconds, is_cut, faults) -> tuple[list[bytes], float | None]:
+def _attempt(read: Callable, file: str | Path, part: Part, faults: list[str]) -> Any:
+    """Returns what `read` does, or None with another fault."""
+    errors = media.pyav().FFmpegError
+    try:
+        return read(file, part, faults)
+    # FFmpeg's errors, and what PyAV raises of impossible rates, sizes and times.
+    except (errors, OSError, ValueError, ArithmeticError, LookupError) as error:
+        faults.append(_named(error))
+        return None
+
+
+def _picture(file, part, faults) -> tuple[list[bytes], float | None]:
     """Returns JPEG files, and the seconds they cover; None where there is no picture."""
     with _open(file) as container:
+        _, seconds, _ = part
         # Covers of albums are video streams to FFmpeg.
         cover = media.pyav().stream.Disposition.attached_pic
         stream = next((s for s in container.streams.video if not s.disposition & cover), None)
         if stream is None:
             return [], None
-        begin = _begin(container, start, seconds, is_cut)
+        begin = _begin(container, *part)
         step = 1 / float(stream.average_rate or _FRAMES)
         first, end = None, 0.0
 
@@ -148,13 +113,14 @@ def _picture(file, start, seconds, is_cut, faults) -> tuple[list[bytes], float |
         return jpegs, (end - first if jpegs else None)
 
 
-def _sound(file, start, seconds, is_cut, faults) -> tuple[np.ndarray, float | None]:
+def _sound(file, part, faults) -> tuple[np.ndarray, float | None]:
     """Returns int16 [S], and the seconds covered; None where there is no sound."""
     with _open(file) as container:
         stream = next((s for s in container.streams.audio if s.codec_context.sample_rate), None)
         if stream is None:
             return np.zeros(0, np.int16), None
-        begin = _begin(container, start, seconds, is_cut)
+        begin = _begin(container, *part)
+        _, seconds, _ = part
         track = _Track(round(seconds * _RATE))
         for time, frame in _decode(container, stream, 0.0, faults):
             time -= begin
@@ -285,12 +251,3 @@ def _duration(frame: Any) -> float:
 def _named(error: Exception) -> str:
     # Of FFmpeg's errors the words alone: their text has paths and numbers.
     return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-
-
-def _first(faults: Sequence[str]) -> str:
-    more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return f"{faults[0]}{more}" if faults else ""
-
-
-def _broken(reason: str) -> Recording:
-    return Recording(frames=[], audio=np.zeros(0, np.int16), status="broken", reason=reason)

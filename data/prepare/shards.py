@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import clip_records
-from data.prepare import recording, segments
+from data.prepare import recording, segments, verdicts
 
 Row = tuple[str, str, str]
 REPORT = ("clip", "status", "reason")  # the header of reports
@@ -75,7 +75,7 @@ def path(folder: Path, name: str, split: str, shard: int, count: int) -> Path:
 def write(job: Job) -> Path:
     """Writes the shard and its part of the report, unless it is there; returns its path.
 
-    Clips whose status is not one of `recording.WRITTEN` are reported only.
+    Clips whose status is not one of `verdicts.WRITTEN` are reported only.
     """
     from array_record.python import array_record_module
 
@@ -89,7 +89,7 @@ def write(job: Job) -> Path:
     writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
     try:
         for clip, status, reason in job.clips():
-            if status in recording.WRITTEN:
+            if status in verdicts.WRITTEN:
                 writer.write(codec.encode(clip))
             rows.append((clip.id, status, reason))
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prepare import recording
+from data.prepare import recording, verdicts
 from perceiver import media
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install av")
@@ -219,6 +219,16 @@ def _wav(path, samples, rate=SAMPLE_RATE):  # [S, C] in [-1, 1]
     return path
 
 
+def test_sound_is_kept_when_the_picture_fails(clip, monkeypatch):
+    def fail(*_):
+        raise ValueError("a size beyond reason")
+
+    monkeypatch.setattr(recording, "encode_jpeg", fail)
+    found = recording.record(clip, 0, 2)
+    assert (found.status, len(found.audio)) == ("no_picture", 96_000)
+    assert found.reason == "no picture; ValueError: a size beyond reason"
+
+
 def test_what_is_broken_is_named(clip, film, folder):
     whole = clip.read_bytes()
     zero_hertz = bytearray(_wav(folder / "a.wav", _click(2)[:, None]).read_bytes())
@@ -242,7 +252,7 @@ def test_what_is_broken_is_named(clip, film, folder):
     past = recording.record(film, 60, 2)
     assert (past.status, past.reason) == (
         "broken",
-        "nothing to decode: no picture and no sound there",
+        "no picture and no sound there",
     )
 
 
@@ -263,7 +273,7 @@ def test_damage_within_is_passed_over(folder):
     file.write_bytes(content)
     found = recording.record(file, 0, 8)
     assert len(found.frames) == 200
-    assert found.status in recording.WRITTEN
+    assert found.status in verdicts.WRITTEN
 
 
 def test_what_is_shown_again_is_not_encoded_again(clip):
