@@ -8,6 +8,7 @@
     python -m benchmarks.compile_step   compile time and memory of full-size training steps
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
     python -m benchmarks.input_pipeline images per second and core, beside tf.data
+    python -m benchmarks.clip_pipeline  clips per second and core, beside OpenCV's VideoCapture
 
 The baseline is `dense`: DeepMind's formulas, as written in the papers. `measure` times and weighs,
 `floor` counts operations on paper, `table` prints and records.

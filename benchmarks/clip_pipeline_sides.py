@@ -24,6 +24,7 @@ NAME = "clips"
 BATCH, SIZE, FRAMES = 8, 224, 32
 OURS, OURS_PICTURE = "ours", "ours, picture alone"
 CAPTURE, CAPTURE_START = "VideoCapture", "VideoCapture, from the start"
+_HOUR = 3_600_000  # milliseconds
 FORMS = (OURS, OURS_PICTURE, CAPTURE, CAPTURE_START)
 
 
@@ -63,7 +64,12 @@ class Capture:
         """Adds `video`, uint8 [T, S, S, 3]."""
         from data import opencv
 
-        file = cv2.VideoCapture(example["path"], cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        # A side that waits for its turn may be stopped in the middle of a file for long.
+        limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _HOUR, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _HOUR)
+        threads = (cv2.CAP_PROP_N_THREADS, 1)
+        file = cv2.VideoCapture(example["path"], cv2.CAP_FFMPEG, [*threads, *limits])
+        if not file.isOpened():
+            raise RuntimeError(f"VideoCapture cannot open {example['path']}")
         count = int(file.get(cv2.CAP_PROP_FRAME_COUNT))
         start = int(rng.integers(count - FRAMES, endpoint=True))
         if self.random:
