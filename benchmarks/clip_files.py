@@ -85,7 +85,7 @@ def write(folder: pathlib.Path, name: str, clips: int, seconds: float, copies: i
         data_dir=home, dataset_name=name, split="balanced_train", filetype_suffix="array_record"
     )
     writer = ArrayRecordWriter(
-        str(template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1"
+        str(template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1,uncompressed"
     )
     size = 0
     for number in range(clips):

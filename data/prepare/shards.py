@@ -85,8 +85,8 @@ def write(job: Job) -> Path:
     rows: list[Row] = []
     partial = job.path.with_name(f"partial_{job.path.name}")
     partial.unlink(missing_ok=True)
-    # Groups of one: training reads clips in any order.
-    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+    # Groups of one, as training reads clips in any order; JPEG files do not get smaller.
+    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
     try:
         for clip, status, reason in job.clips():
             if status in verdicts.WRITTEN:
