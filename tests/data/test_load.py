@@ -11,7 +11,7 @@ from data import stdlib_text
     "name", ["", "digit", "tfds", "tfds:", "folder", "folder:", "digits:", "digits:x", ":mnist"]
 )
 def test_unknown_data_set(make_config, name):
-    choices = "digits, folder:PATH, stdlib_text, tfds:NAME"
+    choices = "digits, folder:PATH, noisy_digits, stdlib_text, tfds:NAME"
     message = f"data.source '{name}' is unknown: choose one of {choices}"
     with pytest.raises(ValueError, match=message):
         data.load(make_config(source=name), "train", batch_size=2, seed=0, train=True)
