@@ -20,7 +20,7 @@ NOISE = 0.5  # standard deviation, as a part of white
 
 @dataclasses.dataclass(frozen=True)
 class AddNoise:
-    """Adds independent Gaussian noise to every value; what leaves the range of pixels stays out of it."""
+    """Adds independent Gaussian noise to every value, and cuts nothing off."""
 
     deviation: float  # in the units of the image
 
