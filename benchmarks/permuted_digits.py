@@ -69,7 +69,7 @@ def parameters(variant: str) -> int:
 
 
 def draw(results: Results, path: pathlib.Path) -> None:
-    """Draws digits in both orders beside the accuracies, one dot for each seed."""
+    """Draws digits in both orders beside the errors, one dot for each seed."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
@@ -88,15 +88,16 @@ def draw(results: Results, path: pathlib.Path) -> None:
     bars = right.subplots()
     for place, by_order in enumerate(results.values()):
         for side, (name, colour) in enumerate(zip(ORDERS, ("#1f6fb4", "#d9541e"), strict=True)):
-            values, x = by_order[name], place + 0.4 * (side - 0.5)
-            bars.bar(x, statistics.mean(values), 0.36, color=colour, label=name, alpha=0.6)
-            bars.plot([x] * len(values), values, "k.", markersize=4)
-            bars.text(x, 20, f"{statistics.mean(values):.1f} %", ha="center", fontsize=9)
+            errors, x = [100 - value for value in by_order[name]], place + 0.4 * (side - 0.5)
+            mean = statistics.mean(errors)
+            bars.bar(x, mean, 0.36, color=colour, label=name, alpha=0.6)
+            bars.plot([x] * len(errors), errors, "k.", markersize=4)
+            bars.text(x, mean / 2, f"{mean:.1f} %", ha="center", fontsize=9)
     bars.set_xticks(range(len(results)), list(results))
-    bars.set_ylabel("held-out accuracy, %")
-    bars.set_ylim(0, 100)
+    bars.set_ylabel("held-out errors, %")
+    bars.margins(y=0.35)  # room for the legend
     handles, labels = bars.get_legend_handles_labels()
-    bars.legend(handles[: len(ORDERS)], labels[: len(ORDERS)], title="pixels", fontsize=8)
+    bars.legend(handles[: len(ORDERS)], labels[: len(ORDERS)], title="pixels", fontsize=8, ncols=2)
     figure.savefig(path, dpi=110)
 
 

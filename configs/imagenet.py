@@ -71,7 +71,7 @@ def _fine_tune(c):
 
 
 def _embedded(c):
-    """The whole recipe, small enough for an hour of a CPU."""
+    """The whole recipe, small enough for about an hour of one CPU core."""
     c.data.update(source="tfds:glyphs", batch_size=32, eval_batch_size=69, workers=0)
     c.data.update(rand_augment_layers=1, rand_augment_magnitude=5)
     c.data.crop_area = (0.5, 1.0)  # a smaller part of a letter is none

@@ -2,7 +2,7 @@
 
 Where every pixel is clear, it matters little who its neighbours are: a linear classifier reads the
 digits too. Under noise it does, because a stroke shows only once neighbours are averaged. Training
-draws new noise in every epoch; an evaluation always sees the same.
+draws new noise in every epoch; all evaluations of a run, which share its seed, see the same.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ NOISE = 0.5  # standard deviation, as a part of white
 
 @dataclasses.dataclass(frozen=True)
 class AddNoise:
-    """Adds independent Gaussian noise to every value; what gets brighter than white stays so."""
+    """Adds independent Gaussian noise to every value, and cuts nothing off."""
 
     deviation: float  # in the units of the image
 
