@@ -78,12 +78,13 @@ def _modern(c):
     c.train.micro_batches = max(1, c.data.batch_size // 32)
 
 
-_VIDEO = {"video_shape": (16, 32, 32, 3), "video_patch": (4, 8, 8), "video_bands": 4}
+_VIDEO = {"video_shape": (16, 32, 32, 3), "video_patch": (4, 4, 4), "video_bands": 4}
 _NO_VIDEO = {"video_shape": ()}
 _AUDIO = {
     "audio": "mel",
     "samples": 30_720,
-    "mel_bins": 32,
+    "mel_hop": 1_536,
+    "mel_bins": 24,
     "mel_positions": 2,  # a small model learns sooner where pitch and time are told apart
     "audio_bands": 8,
 }
@@ -95,7 +96,7 @@ _SMALL = {
     "latent_channels": 128,
     "layers": 4,
     "cross_heads": 4,
-    "cross_qk_channels": 128,  # not as wide as the byte array, which for pixels is 799
+    "cross_qk_channels": 128,  # not as wide as the byte array, which for pixels is 219
     "cross_v_channels": 128,
     "self_heads": 4,
     "query_channels": 128,

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data import clip_records
 from data.prepare import audioset, catalogue, glyphs, scenes, writing
 
 _EPILOG = """\
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     scene.add_argument("--out", required=True, help="data_dir; media files go there too")
     scene.add_argument("--train_clips", type=int, default=scenes.TRAIN_CLIPS)
     scene.add_argument("--eval_clips", type=int, default=scenes.EVAL_CLIPS)
-    scene.add_argument("--seconds", type=float, default=clip_records.SECONDS, help="of a clip")
+    scene.add_argument("--seconds", type=float, default=scenes.SECONDS, help="of a clip")
     scene.add_argument("--seed", type=int, default=0)
     scene.add_argument("--processes", type=int, default=2)
     scene.set_defaults(run=_scenes)

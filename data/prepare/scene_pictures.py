@@ -6,7 +6,7 @@ import numpy as np
 
 from data.prepare.scene_plans import EVENTS, Plan
 
-MIN_CONTRAST = 90.0  # between the mean grey values (0..255) of object and ground
+LIGHT, DARK = (150.0, 250.0), (5.0, 90.0)  # of 255; red, green and blue each by itself
 PERIODS = (0.45, 0.7)  # seconds of a motion: a window of 16 frames is 0.64 s
 _STREAM = 1  # sight and sound draw from streams of their own
 
@@ -27,10 +27,8 @@ def draw(plan: Plan, frames: int, side: int, frames_per_second: float) -> np.nda
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # [3], [3] float32
-    while True:
-        ink, paper = rng.uniform(20, 235, (2, 3)).astype(np.float32)
-        if abs(ink.mean() - paper.mean()) >= MIN_CONTRAST:
-            return ink, paper
+    """Of a light object and a dark ground."""
+    return tuple(rng.uniform(*bounds, 3).astype(np.float32) for bounds in (LIGHT, DARK))
 
 
 def _ground(paper: np.ndarray, grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:

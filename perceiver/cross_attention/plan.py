@@ -1,7 +1,7 @@
 """Which path a cross-attend takes: decided from shapes while tracing, and told.
 
   plain      the byte array is concatenated, keys and values are formed, a kernel attends.
-             For few weights, and for dropout on them.
+             For few weights, unless to form keys and values is much work, and for dropout.
   separable  a grid with Fourier positions: rows and columns are scored apart (`separable`)
   shared     absorbed projections; positions that the batch shares are never repeated (`shared`)
   streaming  keys and values are formed chunk by chunk: for many narrow heads (`streaming`)
@@ -18,6 +18,7 @@ from perceiver.compute import PATHS
 from perceiver.positions import Permuted, SeparableFourier
 
 FEW_WEIGHTS = 2**16  # N x M of a head: below, the plain form is as fast, and shorter
+FEW_OPERATIONS = 2**25  # for all inputs of an example: below, no path is worth its overhead
 _SOFTMAX = 24  # operations for one weight's exponential, maximum and sums, roughly
 
 
@@ -76,7 +77,7 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
         return _forced(byte_array, drops, path)
     if drops:
         return _plain(byte_array, "because dropout needs the attention weights")
-    if sizes.queries * byte_array.size <= FEW_WEIGHTS:
+    if sizes.queries * byte_array.size <= FEW_WEIGHTS and _plain_will_do(byte_array, sizes):
         return _plain(byte_array, f"at most {FEW_WEIGHTS:,} weights for a head")
     return Plan(tuple(_cheapest(segment, sizes) for segment in byte_array.segments))
 
@@ -129,6 +130,16 @@ def _costs(segment: Segment, sizes: Sizes) -> dict[str, float]:
         4 * weights * segment.content.shape[-1] + 2 * softmax if len(segment.dims) > 1 else shared
     )
     return {"separable": grid, "streaming": streaming}
+
+
+def _plain_will_do(byte_array: ByteArray, sizes: Sizes) -> bool:
+    """Returns whether keys and values cost little, or less than twice what other paths do."""
+    plain = least = 0.0
+    for segment in byte_array.segments:
+        costs = _costs(segment, sizes)
+        plain += segment.size * costs["streaming"]  # the same operations, in pieces
+        least += segment.size * min(costs.values())
+    return plain <= max(FEW_OPERATIONS, 2 * least)
 
 
 def _reason(segment: Segment, sizes: Sizes, path: str, costs: dict[str, float]) -> str:

@@ -51,7 +51,15 @@ def test_heads_of_a_grid_are_absorbed_all_the_same():
 @pytest.mark.parametrize(("more", "path"), [(0, "plain"), (1, "shared")])
 def test_few_weights_are_plain(more, path):
     size = FEW_WEIGHTS // 64 + more
-    assert choose(segment((size,)), queries=64).choices[0].path == path
+    assert choose(segment((size,)), queries=64, channels=16).choices[0].path == path
+
+
+@pytest.mark.parametrize(("content", "path"), [(2, "separable"), (200, "plain")])
+def test_few_weights_are_not_plain_where_keys_and_values_are_most_of_the_work(content, path):
+    """Of 200 channels of content and 6 of positions, the other paths save next to nothing."""
+    positions = SeparableFourier.of_grid((24, 20), bands=1 if content == 200 else 50)
+    plan = choose(segment((24, 20), positions, content), heads=8, queries=32)
+    assert plan.choices[0].path == path
 
 
 def test_dropout_of_weights_is_plain_and_no_other_path_may_be_forced():
