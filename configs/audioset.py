@@ -96,7 +96,7 @@ _SMALL = {
     "latent_channels": 128,
     "layers": 4,
     "cross_heads": 4,
-    "cross_qk_channels": 128,  # not as wide as the byte array, which for pixels is 219
+    "cross_qk_channels": 128,  # not as wide as the byte array, which is 223
     "cross_v_channels": 128,
     "self_heads": 4,
     "query_channels": 128,

@@ -40,7 +40,7 @@ class DecodeCrop:
         wanted, inverse = np.unique(places, return_inverse=True)
         size = _frame_size(frames, wanted[0])
         box = self.random.box(size, rng) if self.random else central_box(size, self.fraction)
-        # Straight into its place: a window that shares no frames is never copied.
+        # Straight into its place: windows that share no frames are never copied.
         decoded = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
         for row, number in enumerate(wanted):
             if _frame_size(frames, number) != size:
@@ -53,9 +53,9 @@ class DecodeCrop:
                     f"frame {number}, a JPEG of {len(frames[number])} bytes, does not decode"
                 )
             decoded[row] = opencv.resize(pixels, self.size)
-        shape = (*places.shape, *decoded.shape[1:])
-        alone = places.size == len(wanted)
-        return example | {"video": (decoded if alone else decoded[inverse.ravel()]).reshape(shape)}
+        if not np.array_equal(inverse.ravel(), np.arange(len(wanted))):
+            decoded = decoded[inverse.ravel()]
+        return example | {"video": decoded.reshape(*places.shape, *decoded.shape[1:])}
 
 
 @dataclasses.dataclass(frozen=True)
