@@ -20,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from data import shard, transforms
+from data import memory, shard, transforms
 from data.dataset import BrokenExample, Dataset, Example, name, stored
 
 Batch = dict[str, np.ndarray]
@@ -152,6 +152,7 @@ class Assemble(grain.transforms.Map):
 
     def map(self, element: int) -> tuple[Batch, Broken]:
         """Returns batch number `element`."""
+        memory.keep_freed()  # here, as this may be a worker process
         examples = len(self.dataset.source)
         batch = {field: np.zeros(shape, dtype) for field, (shape, dtype) in self.spec.items()}
         broken: Broken = {}
