@@ -29,6 +29,12 @@ class Labels:
         flat = np.concatenate([np.zeros(0, np.int32), *labels]).astype(np.int32)
         return cls(flat, np.array([len(each) for each in labels], np.int32))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Labels"]) -> "Labels":
+        """Returns the labels of several lots of examples, one after the other."""
+        pairs = [(part.flat, part.lengths) for part in parts]
+        return cls(*(np.concatenate(each) for each in zip(*pairs, strict=True)))
+
 
 def shares(labels: Labels, classes: int) -> np.ndarray:  # [N] float64, sum 1
     """Returns p: by the inverse frequency of the rarest class; without one, of the commonest.

@@ -1,8 +1,8 @@
 """The labels of all clips of a split, which class balance needs before the first batch.
 
-They lie inside the records, between the frames, so that a set is read from end to end once; the
-result is kept beside the records as `labels-SPLIT.npz`. A folder that cannot be written to is no
-error: the next run reads again.
+They lie inside the records, between the frames. So preparation keeps them beside the records as
+`labels-SPLIT.npz`; where these are not, or of other records, the set is read from end to end, and
+they are kept then. A folder that cannot be written to is no error: the next run reads again.
 """
 
 import contextlib
@@ -47,8 +47,7 @@ def read(builder: Any, split: str, clips: Clips) -> Labels:
                 keep(folder, part, kept)
         parts.append(kept)
         first = last
-    pairs = [(part.flat, part.lengths) for part in parts]
-    return Labels(*(np.concatenate(each) for each in zip(*pairs, strict=True)))
+    return Labels.joined(parts)
 
 
 def keep(folder: Path, split: str, labels: Labels) -> None:
@@ -77,5 +76,5 @@ def _scan(clips: Clips, numbers: range) -> Labels:
 
 def _stamp(folder: Path, split: str) -> list[int]:
     """Returns what changes when a split is prepared again: bytes and times of its files."""
-    stats = [file.stat() for file in sorted(folder.glob(f"*-{split}.array_record*"))]
+    stats = [file.stat() for file in sorted(folder.glob(f"*-{split}.array_record-?????-of-?????"))]
     return [number for found in stats for number in (found.st_size, found.st_mtime_ns)]

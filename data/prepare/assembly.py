@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data import clip_records
+from data import clip_labels, clip_records
+from data.class_balance import Labels
 from data.prepare import shards, verdicts, writing
 
 VERSION = "1.0.0"  # another content under the same settings is another version
@@ -99,6 +100,7 @@ def assemble(
             parts = (row for job in content.jobs for row in shards.read_report(job))
             shards.write_rows(_report_file(work, split), shards.REPORT, content.report(parts))
         _describe(work, name, classes, planned, settings, description)
+        _keep_labels(work, planned)
     except (FileNotFoundError, ValueError):
         # Nothing of use is in there, and what is would be in the way of another attempt.
         if not any(work.glob(f"{name}-*")):
@@ -206,6 +208,14 @@ def _describe(work, name, names, planned, settings, description) -> None:
         description=description,
         metadata=tfds.core.MetadataDict(settings),
     )
+
+
+def _keep_labels(work: Path, planned: Mapping[str, Split]) -> None:
+    """Class balance needs them all at once: to read them from records would take all the data."""
+    for split, content in planned.items():
+        if content.jobs and content.jobs[0].path.exists():
+            parts = [shards.read_labels(job) for job in content.jobs]
+            clip_labels.keep(work, split, Labels.joined(parts))
 
 
 def _tell(folder: Path, splits: Sequence[str], log: Say, *, existed: bool) -> Report:

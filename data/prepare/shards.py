@@ -1,4 +1,4 @@
-"""Segments and their files -> one shard of records, with its part of the report beside it.
+"""Segments and their files -> one shard of records, with its parts of report and labels beside it.
 
 A shard is all or nothing: it is written under another name, and gets its own when it is whole. So a
 preparation that was killed goes on with the shards that are not there.
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import clip_records
+from data.class_balance import Labels
 from data.prepare import recording, segments, verdicts
 
 Row = tuple[str, str, str]
@@ -73,7 +74,7 @@ def path(folder: Path, name: str, split: str, shard: int, count: int) -> Path:
 
 
 def write(job: Job) -> Path:
-    """Writes the shard and its part of the report, unless it is there; returns its path.
+    """Writes the shard, its part of the report and its labels, unless there; returns its path.
 
     Clips whose status is not one of `verdicts.WRITTEN` are reported only.
     """
@@ -83,6 +84,7 @@ def write(job: Job) -> Path:
         return job.path
     codec = _codec(job.classes)
     rows: list[Row] = []
+    labels: list[np.ndarray] = []  # of the clips that are written
     partial = job.path.with_name(f"partial_{job.path.name}")
     partial.unlink(missing_ok=True)
     # Groups of one, as training reads clips in any order; JPEG files do not get smaller.
@@ -91,10 +93,13 @@ def write(job: Job) -> Path:
         for clip, status, reason in job.clips():
             if status in verdicts.WRITTEN:
                 writer.write(codec.encode(clip))
+                labels.append(clip.labels)
             rows.append((clip.id, status, reason))
     finally:
         writer.close()
     write_rows(_report(job), REPORT, rows)
+    found = Labels.of(labels)
+    np.savez(_labels(job), flat=found.flat, lengths=found.lengths)
     partial.replace(job.path)  # last: the shard's presence says that all is there
     return job.path
 
@@ -102,6 +107,12 @@ def write(job: Job) -> Path:
 def read_report(job: Job) -> list[Row]:
     """Returns a shard's part of the report."""
     return read_rows(_report(job), REPORT)
+
+
+def read_labels(job: Job) -> Labels:
+    """Returns the labels of a shard's clips."""
+    with np.load(_labels(job)) as found:
+        return Labels(found["flat"], found["lengths"])
 
 
 def write_rows(path: Path, header: Row, rows: Iterable[Row]) -> None:
@@ -123,6 +134,10 @@ def read_rows(path: Path, header: Row) -> list[Row]:
 
 def _report(job: Job) -> Path:
     return job.path.with_name(f"part_{job.path.name}.csv")
+
+
+def _labels(job: Job) -> Path:
+    return job.path.with_name(f"part_{job.path.name}.npz")
 
 
 @functools.lru_cache(maxsize=4)
