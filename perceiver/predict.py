@@ -29,6 +29,8 @@ from perceiver.loading import load
 from perceiver.pretrained import Pretrained
 from perceiver.use.clips import Tagged
 
+_AS = {"picture": "black", "sound": "silent"}
+
 Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 
 
@@ -86,7 +88,7 @@ def _tag(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     for file in options.inputs:
         found = model.tag(file, hop=options.hop, top_k=options.top)
         lines = [f"{file}: {_line(found.labels)}"]
-        lines += [f"  no {what} in it: as if all of it were zero" for what in found.missing]
+        lines += [f"  no {what} in it: taken as {_AS[what]}" for what in found.missing]
         if len(found.timeline) > 1:
             lines += [f"  {when}  {_line(labels)}" for when, labels in _stretches(found)]
         windows = [{"start": start, "labels": _rows(rows)} for start, rows in found.timeline]

@@ -13,6 +13,8 @@ from perceiver.inputs.spec_augment import mask_spectrogram
 from perceiver.inputs.video import space_to_depth
 from perceiver.positions import LearnedTable, SeparableFourier
 
+# What a clip without picture, or without sound, is given in its place.
+BLACK, SILENT = -1.0, 0.0
 # Decibels of sound in [-1, 1] reach from -100, silence, to some 35: the middle becomes 0, and all
 # about as large as the other features.
 _MIDDLE, _SPREAD = -30.0, 30.0
@@ -62,10 +64,10 @@ class ClipInputs(hk.Module):
         """[B, T, H, W, C] in [-1, 1] or None, [B, S] samples or None -> byte array."""
         segments = []
         if video is not None:
-            video = _drop(video, self.video_dropout if is_training else 0.0)
+            video = _drop(video, self.video_dropout if is_training else 0.0, BLACK)
             segments.append(self._video(video.astype(self.dtype)))
         if audio is not None:
-            audio = _drop(audio, self.audio_dropout if is_training else 0.0)
+            audio = _drop(audio, self.audio_dropout if is_training else 0.0, SILENT)
             segment = self._raw(audio) if self.mel is None else self._mel(audio, is_training)
             segments.append(segment)
         if len(segments) > 1:
@@ -115,9 +117,9 @@ class ClipInputs(hk.Module):
         return dataclasses.replace(segment, constant=vector[0])
 
 
-def _drop(x: jax.Array, rate: float) -> jax.Array:
-    """Zeroes a share of the examples: so clips without picture, or without sound, are given."""
+def _drop(x: jax.Array, rate: float, missing: float) -> jax.Array:
+    """Turns a share of the examples into clips without picture, or without sound."""
     if rate == 0:
         return x
     shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    return jnp.where(jax.random.bernoulli(hk.next_rng_key(), rate, shape), 0, x)
+    return jnp.where(jax.random.bernoulli(hk.next_rng_key(), rate, shape), missing, x)

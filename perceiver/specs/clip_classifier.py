@@ -38,7 +38,7 @@ class ClipClassifier(Backbone):
     mel_time_mask: int = 0  # SpecAugment in training: frames of the largest mask
     mel_bin_mask: int = 0  # the same of bins
     modality_channels: int = 4  # embedding of the widest modality; others are filled up by theirs
-    video_dropout: float = 0.0  # share of examples whose picture is zeroed in training
+    video_dropout: float = 0.0  # share of examples whose picture is black in training
     audio_dropout: float = 0.0  # the same of sound, before any spectrogram
     head: str = "query"  # query (Perceiver IO), mean (Perceiver)
     query_channels: int = 1024  # E

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from perceiver import media_windows, specs
+from perceiver.inputs.clip import BLACK, SILENT
 from perceiver.media_windows import Shape, Window
 from perceiver.runner import Runner
 from perceiver.use import video as videos
@@ -106,15 +107,15 @@ def tag(
 
 
 def _inputs(spec: specs.ClipClassifier, some: Sequence[Window]) -> dict[str, np.ndarray]:
-    """Stacks windows. What one lacks is zeros, as training's dropout of a modality has it."""
+    """Stacks windows. What one lacks is black or silent, as in training."""
     inputs = {}
     if "video" in spec.modalities:
-        inputs["video"] = np.zeros((len(some), *spec.video_shape), np.float32)
+        inputs["video"] = np.full((len(some), *spec.video_shape), BLACK, np.float32)
         for row, window in zip(inputs["video"], some, strict=True):
             if window.video is not None:
                 row[:] = window.video / np.float32(127.5) - 1
     if "audio" in spec.modalities:
-        inputs["audio"] = np.zeros((len(some), spec.samples), np.float32)
+        inputs["audio"] = np.full((len(some), spec.samples), SILENT, np.float32)
         for row, window in zip(inputs["audio"], some, strict=True):
             if window.audio is not None:
                 row[:] = window.audio

@@ -122,7 +122,7 @@ def test_a_video_is_tagged_with_a_timeline(models, tmp_path, rng, capsys):
     predict.main(command)
     first, notice, *timeline = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{file}: class ")
-    assert notice == "  no sound in it: as if all of it were zero"
+    assert notice == "  no sound in it: taken as silent"
     assert timeline[0].startswith("  0:00.0-")
     assert timeline[-1].split()[0].endswith("-0:01.0")
 

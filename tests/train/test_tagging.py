@@ -10,7 +10,9 @@ import pytest
 
 from data import DatasetInfo
 from perceiver import media
+from perceiver.inputs.clip import BLACK
 from train import ranking, tasks
+from train.tasks import tagging
 
 BATCH, WINDOWS, CLASSES = 5, 3, 7
 LABELS = tuple(f"class {index}" for index in range(CLASSES))
@@ -58,6 +60,11 @@ def draw(rng, *windows):
         "labels": labels,
         "mask": np.arange(BATCH) < BATCH - 1,
     }
+
+
+def test_a_clip_without_picture_is_what_dropout_makes_of_one():
+    pixels = tagging.to_unit(jnp.array([0, 255], jnp.uint8))
+    np.testing.assert_array_equal(pixels, [BLACK, 1])
 
 
 @pytest.fixture(scope="module")

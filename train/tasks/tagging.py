@@ -119,7 +119,7 @@ def make(config: Any, info: Any) -> Task:
 
 
 def to_unit(video: jax.Array) -> jax.Array:  # uint8 [B, T, H, W, 3] -> float32, the same shape
-    """Brings pixels to [-1, 1]: 0, a clip without picture too, is black, and so -1."""
+    """Brings pixels to [-1, 1]; 0, as a clip without picture has, is the model's black too."""
     return video.astype(jnp.float32) / 127.5 - 1
 
 
