@@ -6,8 +6,9 @@ Clips of ten seconds (see `clip_files`) are read by `data.load` as AudioSet is i
 window of 32 frames, their crop, flip and colour, resized to 224, and its sound. A loader that opens
 the MP4 files by VideoCapture does the same crop, flip and resize; neither it nor "picture alone"
 has colour and sound. Each side is a process; they take turns, and who waits is stopped. Then the
-parts of our side are timed in turn on one thread, and its memory is watched over many hours of
-clips. Linux only.
+parts of our side are timed in turn on one thread, and memory is watched over many hours of clips:
+while they are read for training, and while they are prepared (small ones, one file by many names).
+Linux only.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from benchmarks.input_pipeline import Side
 
 DIFFERENT = 8  # clips
 SECONDS = 10.0
+SHARD = 32  # clips
 CASE = f"{clip_files.WIDTH} x {clip_files.HEIGHT}"
 
 
@@ -125,6 +127,45 @@ def memory(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]
     return rows
 
 
+def preparing(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]:
+    """Returns rows of the memory of this process after the first shard of clips, and the last."""
+    from data.prepare import clips
+    from perceiver import media
+
+    count = max(2 * SHARD, round(options.hours * 3600 / SECONDS))
+    media_files = folder / "media"
+    media_files.mkdir(parents=True)
+    first = media_files / "00000000000.mp4"
+    rng = np.random.default_rng(0)
+    video = np.repeat(rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8), 5, axis=0)
+    sound = rng.uniform(-0.5, 0.5, round(SECONDS * 48_000)).astype(np.float32)
+    media.write(first, video, sound, frames_per_second=25, sample_rate=48_000)
+    names = [f"{number:011}" for number in range(count)]
+    for name in names[1:]:
+        (media_files / f"{name}.mp4").hardlink_to(first)
+    segments = folder / "eval_segments.csv"
+    segments.write_text("".join(f'{name}, 0.0, {SECONDS}, "/m/09x0r"\n' for name in names))
+    held = []
+
+    def log(line: str) -> None:
+        if line.startswith("shard "):
+            held.append(resident_mib())
+
+    more = {"processes": 1, "clips_per_shard": SHARD, "log": log}
+    report = clips.prepare("many", [segments], media_files, folder, **more)
+    if report.splits["eval"] != {"ok": count}:
+        raise RuntimeError(f"not all of {count} clips are there: {report.lines()}")
+    return [
+        table.Row(
+            case=f"{clip_count * SECONDS / 3600:.3g} hours of clips",
+            work=f"{clip_count} clips prepared",
+            form="memory now",
+            resident_mib=mib,
+        )
+        for clip_count, mib in ((SHARD, held[0]), (count, held[-1]))
+    ]
+
+
 def resident_mib() -> float:
     """Returns what this process holds in memory now."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
@@ -132,7 +173,7 @@ def resident_mib() -> float:
 
 
 def main() -> None:
-    """Prints a block of rows for one core, one for all, one of parts, and one of memory."""
+    """Prints a block of rows for one core, one for all, one of parts, and two of memory."""
     parser = table.parser(__doc__, rounds=5)
     parser.add_argument("--clips", type=int, default=64, help="of each timing")
     parser.add_argument("--hours", type=float, default=10.0, help="of clips, to watch memory over")
@@ -155,6 +196,7 @@ def main() -> None:
             report.add(*race(folder, cores, options))
         report.add(*parts(folder, options))
         report.add(*memory(folder, options))
+        report.add(*preparing(folder / "prepared", options))
     report.write("clip_pipeline")
 
 
