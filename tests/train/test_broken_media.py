@@ -27,7 +27,7 @@ FILES = {
     "half as long": ("half0000000.mp4", "short", "0.48 of 1.00 s"),
     "truncated": ("truncated00.mp4", "broken", "InvalidDataError"),
     "zero length": ("empty000000.mp4", "broken", "InvalidDataError"),
-    "0 Hz": ("hertzless00.wav", "broken", "no picture and no sound"),
+    "0 Hz": ("hertzless00.wav", "broken", "InvalidDataError"),
 }
 
 
