@@ -63,10 +63,11 @@ def race(folder: pathlib.Path, cores: int, options: argparse.Namespace) -> list[
 
 def parts(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]:
     """Returns a row for each part of a training example, clip by clip in turn on one thread."""
-    from data import audio, clips, opencv, video, windows
+    from data import audio, clips, memory, opencv, video, windows
     from data.images import InceptionCrop
     from data.transforms import generator
 
+    memory.keep_freed()  # as batches do
     config = clip_pipeline_sides.settings(folder)
     source = clips.open_clips(clips.open_builder(config), "balanced_train")
     crop, taken = InceptionCrop(SIZE, 3), defaultdict(float)
