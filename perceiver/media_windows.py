@@ -81,12 +81,12 @@ def of_streams(
         frame, sample = round(start * shape.frames_per_second), round(start * shape.sample_rate)
         video = pictures.take(frame, frame + shape.frames)
         audio = sounds.take(sample, sample + shape.samples)
-        if index and not len(video) and not len(audio):  # a hop beyond the end
-            return
         yield Window(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
-        index, rest = index + 1, _REST * shape.seconds
-        going_on = pictures.reaches(frame + shape.frames + rest * shape.frames_per_second)
-        going_on |= sounds.reaches(sample + shape.samples + rest * shape.sample_rate)
+        index += 1
+        # Something that this window has not shown, and that the next one will begin with.
+        more = max(start + shape.seconds, index * hop) + _REST * shape.seconds
+        going_on = pictures.reaches(more * shape.frames_per_second)
+        going_on |= sounds.reaches(more * shape.sample_rate)
 
 
 class _Forward:

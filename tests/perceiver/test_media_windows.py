@@ -62,6 +62,11 @@ def test_a_rest_as_short_as_a_codecs_padding_gets_no_window():
     assert len(list(found)) == 1
 
 
+def test_such_a_rest_gets_none_after_a_gap_either():
+    found = media_windows.of_streams(numbered_frames(30), numbered_samples(121, 28), SHAPE, 1.0)
+    assert [window.start for window in found] == [0, 1, 2]
+
+
 def test_a_stream_that_needs_no_time_is_refused():
     with pytest.raises(ValueError, match="not every 0 seconds"):
         next(media_windows.of_streams(iter(()), iter(()), SHAPE, 0))
