@@ -85,9 +85,9 @@ def test_clip_pipeline(tmp_path):
     shares = {row["form"]: row["share"] for row in rows if "share" in row}
     assert shares.keys() >= {"decode", "resize", "colour", "sound"}
     assert sum(shares.values()) == pytest.approx(1)
-    before, after = (row["resident_mib"] for row in rows if "resident_mib" in row)
-    assert before > 0
-    assert after > 0
+    held = [row["resident_mib"] for row in rows if "resident_mib" in row]
+    assert len(held) == 4  # reading, then preparing: early, and at the end
+    assert min(held) > 0
 
 
 @slow

@@ -23,7 +23,10 @@ def test_a_config_at_hand_is_changed_in_a_copy():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config=configs/nothing.py"], r"no such file; here are configs/common\.py, "),
+        (
+            ["--config=configs/nothing.py"],
+            r"no such file; here are configs/audioset\.py, configs/common\.py, ",
+        ),
         (["--config=configs/digits.py:forier"], "unknown config variant 'forier'"),
         (
             ["--config=configs/digits.py", "--config.optim.warmup_step=3"],
