@@ -142,8 +142,8 @@ def get_config(arg: str = ""):
 def _smoke(c):
     """On scenes, which the smallest set of files holds: `python -m data.prepare scenes`."""
     video = {"video_shape": (4, 16, 16, 3), "video_patch": (2, 8, 8), "video_bands": 4}
-    audio = {"samples": 6_144, "mel_bins": 8, "mel_window": 1_024, "mel_hop": 1_024}
-    audio |= {"audio_bands": 4}
+    mel = {"mel_bins": 8, "mel_window": 1_024, "mel_hop": 1_024}
+    audio = {"samples": 6_144, "audio_bands": 4} | mel
     masks = {"mel_time_mask": min(c.model.mel_time_mask, 2)}
     masks["mel_bin_mask"] = min(c.model.mel_bin_mask, 2)
     sizes = (video if c.model.video_shape else {}) | audio | masks
