@@ -38,6 +38,8 @@ NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
+# The SentencePiece models of Perceiver IO, section 4.1: training them and using them.
+SUBWORDS = ["sentencepiece>=0.2"]
 # Preparing more clips than one machine can; large, and pins older versions of others.
 BEAM = ["apache-beam>=2.60"]
 # What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
@@ -82,7 +84,8 @@ setuptools.setup(
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
         "prepare": MEDIA + PREPARE + TRAIN,
-        "test": MEDIA + TEST,
+        "subwords": SUBWORDS,
+        "test": MEDIA + SUBWORDS + TEST,
         "tpu": ["jax[tpu]>=0.10"],
         "train": TRAIN,
     },

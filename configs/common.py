@@ -58,9 +58,13 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.time_jitter = 0  # clips: samples by which sound may shift against the picture, training
     c.data.class_balanced = False  # clips: those of rare classes are drawn more often, training
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
-    c.data.seq_len = 2048  # text: bytes of a window
-    c.data.masking = "word"  # text: word (whole words between white space), byte
-    c.data.mask_rate = 0.15  # text: share of words (or bytes) that are hidden
+    c.data.seq_len = 2048  # text: tokens of a window
+    c.data.tokenizer = "bytes"  # text: bytes, or a SentencePiece model's file
+    # Subwords: bytes of text cut for each token of a window; pieces that do not fit are left out
+    c.data.piece_bytes = 5.0
+    c.data.masking = "word"  # text: word (whole words between white space), byte, span
+    c.data.mask_rate = 0.15  # text: share of words (or bytes, or characters) that are hidden
+    c.data.span_length = 20.0  # text, span: mean length in characters
 
     c.train = ConfigDict()
     c.train.steps = 1000  # 0: so many as `epochs` are

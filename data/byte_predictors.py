@@ -32,8 +32,8 @@ def fit(
 
     Args:
       stream: the training text, [T] uint8.
-      hidden: [256] bool, the bytes that the masking can hide (`text.hidden_bytes`); None: all. A
-        model soon learns that white space is never hidden, so the counters must know it too: on
+      hidden: [256] bool, the bytes that the masking can hide (`tokenising.hidden_bytes`); None: all
+        A model soon learns that white space is never hidden, so the counters must know it too: on
         the standard library it is worth 0.6 bits per byte to the unigram, 0.8 to the bigram.
       alpha: added to every count, so that nothing is impossible.
 

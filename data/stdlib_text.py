@@ -31,9 +31,10 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
 
 
 def info(config: Any) -> DatasetInfo:
-    """Returns the facts; examples are windows of `config.seq_len` bytes."""
+    """Returns the facts; examples are windows of text, see `text.window_bytes`."""
+    size = text.window_bytes(config)
     examples = {
-        split: text.count(len(stream(split)), config.seq_len, train=split == "train")
+        split: text.count(len(stream(split)), size, train=split == "train")
         for split in ("train", "validation")
     }
     return DatasetInfo(name="stdlib_text", examples=examples)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.prepare import audioset, catalogue, glyphs, scenes, writing
+from data.prepare import audioset, catalogue, glyphs, scenes, subwords, writing
 
 _EPILOG = """\
 examples:
@@ -15,6 +15,7 @@ examples:
   python -m data.prepare imagenet --manual_dir=/downloads --data_dir=/data
   python -m data.prepare tfds oxford_iiit_pet
   python -m data.prepare audioset --csv=eval_segments.csv --clips=/clips --out=/data
+  python -m data.prepare sentencepiece --input=/data/mine/train --out=/data/mine.model
 """
 
 
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     # Sets of clips bring their own flags: `add_parser(commands)` sets `run`.
     audioset.add_parser(commands)
+    subwords.add_parser(commands)
     return parser
 
 

@@ -59,7 +59,10 @@ THIRD_PARTY = {
 }
 
 # package -> what only some of it needs: extras, imported where they are used
-OPTIONAL = {"data": {"apache_beam"}, "perceiver": {"av", "huggingface_hub", "torch"}}
+OPTIONAL = {
+    "data": {"apache_beam", "sentencepiece"},
+    "perceiver": {"av", "huggingface_hub", "sentencepiece", "torch"},
+}
 
 # import name -> distribution, where they differ by more than punctuation
 DISTRIBUTIONS = {
@@ -88,6 +91,7 @@ LAYERS = {
             "positions",
             "products",
             "released",
+            "subwords",
             "tiles",
             "tokenizer",
         ),

@@ -27,6 +27,9 @@ _FIELDS = {
     "seq_len": 31,
     "masking": "word",
     "mask_rate": 0.15,
+    "span_length": 20.0,
+    "tokenizer": "bytes",
+    "piece_bytes": 5.0,
     "train_split": "",
     "eval_split": "",
 }

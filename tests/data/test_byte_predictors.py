@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import data
-from data import byte_predictors, stdlib_text, text
+from data import byte_predictors, masking, stdlib_text, tokenising
 from perceiver import tokenizer
 
 _ALPHA = 0.5
@@ -37,7 +37,9 @@ def test_fit_by_hand():
 
 
 def test_fit_knows_what_is_never_hidden():
-    predictors = byte_predictors.fit(stream(b"a b"), hidden=text.hidden_bytes("word"), alpha=_ALPHA)
+    predictors = byte_predictors.fit(
+        stream(b"a b"), hidden=tokenising.hidden_bytes("word"), alpha=_ALPHA
+    )
     assert predictors.unigram[ord("a")] == pytest.approx(1.5 / (2 + 250 * _ALPHA))
     assert predictors.unigram[ord(" ")] == 0
     assert predictors.unigram.sum() == pytest.approx(1)
@@ -59,7 +61,7 @@ def test_score_by_hand():
 
 
 def test_hidden_steps_pass_through_bytes_that_may_be_hidden():
-    hidden = text.hidden_bytes("word")
+    hidden = tokenising.hidden_bytes("word")
     predictors = byte_predictors.fit(stream(b"ab ba ab"), hidden=hidden, alpha=_ALPHA)
     raw = byte_predictors.fit(stream(b"ab ba ab"), alpha=_ALPHA).bigram
     a, b = b"ab"
@@ -96,10 +98,10 @@ def test_bad_arguments():
         byte_predictors.fit(stream(b""))
 
 
-@pytest.mark.parametrize("masking", text.MASKINGS)
-def test_context_helps_on_real_text(make_config, masking):
-    config = make_config(source="stdlib_text", seq_len=512, masking=masking)
-    hidden = text.hidden_bytes(masking)
+@pytest.mark.parametrize("name", masking.MASKINGS)
+def test_context_helps_on_real_text(make_config, name):
+    config = make_config(source="stdlib_text", seq_len=512, masking=name)
+    hidden = tokenising.hidden_bytes(name)
     predictors = byte_predictors.fit(stdlib_text.stream("train"), hidden=hidden)
     batches = data.load(config, "validation", batch_size=101, seed=0, train=False)
     scores = byte_predictors.score(predictors, (next(batches) for _ in range(3)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 import data
 import perceiver
-from data import byte_predictors, text
+from data import byte_predictors, tokenising
 from train import losses, metrics
 from train.tasks.task import Batch, Task
 
@@ -58,4 +58,4 @@ def make(config: Any, info: Any) -> Task:
 def _predictors(section: Any) -> byte_predictors.BytePredictors:
     """Unigram and bigram, counted on the training split."""
     stream = data.stream(section, "train")  # [T] uint8
-    return byte_predictors.fit(stream, hidden=text.hidden_bytes(section.masking))
+    return byte_predictors.fit(stream, hidden=tokenising.hidden_bytes(section.masking))
