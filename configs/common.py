@@ -33,7 +33,8 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
-    # clips:NAME (audioset, scenes)
+    # clips:NAME (audioset, scenes); labelled texts: tfds_text:NAME (glue/cola), rows:PATH,
+    # stdlib_packages
     c.data.source = ""
     c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
@@ -58,6 +59,10 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.time_jitter = 0  # clips: samples by which sound may shift against the picture, training
     c.data.class_balanced = False  # clips: those of rare classes are drawn more often, training
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
+    # Labelled texts: columns of the text, or of both of a pair; (): GLUE's own, else "text"
+    c.data.text_fields = ()
+    c.data.label_field = "label"  # labelled texts
+    c.data.regression = False  # rows: labels are numbers to predict, not classes
     c.data.seq_len = 2048  # text: tokens of a window
     c.data.tokenizer = "bytes"  # text: bytes, or a SentencePiece model's file
     # Subwords: bytes of text cut for each token of a window; pieces that do not fit are left out

@@ -8,6 +8,8 @@ part of the global batch:
   masked text  tokens i32 [B, M] (some hidden), targets i32 [B, M] (the original),
                input_mask bool [B, M] (True: a real byte), target_mask bool [B, M] (True: counts
                in the loss), mask bool [B]
+  labelled     tokens i32 [B, M], input_mask bool [B, M], label i32 [B] (f32: a number), mask bool
+  texts        [B]; task i32 [B] where there are several
   clips        video u8 [B, T, H, W, 3], audio f32 [B, S], labels bool [B, K], mask bool [B]; in
                evaluation V windows of each: video [B, V, T, H, W, 3], audio [B, V, S]
 
@@ -23,7 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from data import clips, digits, folder_images, noisy_digits, stdlib_text, tfds_images
+from data import (
+    clips,
+    digits,
+    folder_images,
+    noisy_digits,
+    rows,
+    stdlib_packages,
+    stdlib_text,
+    tfds_images,
+    tfds_text,
+)
 from data.batches import Batch, Batches
 from data.dataset import Dataset, DatasetInfo
 
@@ -47,11 +59,14 @@ DATASETS: dict[str, ModuleType] = {
     "digits": digits,
     "folder": folder_images,
     "noisy_digits": noisy_digits,
+    "rows": rows,
+    "stdlib_packages": stdlib_packages,
     "stdlib_text": stdlib_text,
     "tfds": tfds_images,
+    "tfds_text": tfds_text,
 }
 # What must follow the colon; without an entry there is none.
-_REST = {"clips": "NAME", "folder": "PATH", "tfds": "NAME"}
+_REST = {"clips": "NAME", "folder": "PATH", "rows": "PATH", "tfds": "NAME", "tfds_text": "NAME"}
 
 
 def load(

@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     imagenet.set_defaults(run=_imagenet)
 
     tfds = commands.add_parser(
-        "tfds", parents=[common], help="any image-classification set of the TFDS catalogue"
+        "tfds", parents=[common], help="any set of labelled pictures or texts of the TFDS catalogue"
     )
-    tfds.add_argument("name", help="such as mnist or oxford_iiit_pet")
+    tfds.add_argument("name", help="such as mnist, oxford_iiit_pet or glue/cola")
     tfds.add_argument("--manual_dir", default="", help="files that TFDS cannot download")
     tfds.set_defaults(run=_tfds)
 

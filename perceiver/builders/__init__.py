@@ -7,6 +7,7 @@ from perceiver.builders import (
     image_transformer,
     masked_lm,
     optical_flow,
+    text_classifier,
     video_autoencoder,
 )
 from perceiver.builders.parts import Inputs, Kind, Parts
@@ -20,5 +21,6 @@ KINDS: dict[str, Kind] = {
     "image_transformer": image_transformer.KIND,
     "masked_lm": masked_lm.KIND,
     "optical_flow": optical_flow.KIND,
+    "text_classifier": text_classifier.KIND,
     "video_autoencoder": video_autoencoder.KIND,
 }

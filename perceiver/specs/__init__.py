@@ -18,6 +18,7 @@ from perceiver.specs.image_transformer import ImageTransformer
 from perceiver.specs.masked_lm import MaskedLM
 from perceiver.specs.optical_flow import OpticalFlow
 from perceiver.specs.spec import DTYPES, Spec
+from perceiver.specs.text_classifier import MULTITASK, TextClassifier
 from perceiver.specs.transformer import Transformer
 from perceiver.specs.video_autoencoder import VideoAutoencoder
 
@@ -25,6 +26,7 @@ __all__ = [
     "DTYPES",
     "IMAGE_CLASSIFIERS",
     "KINDS",
+    "MULTITASK",
     "Backbone",
     "ClipClassifier",
     "ImageClassifier",
@@ -33,6 +35,7 @@ __all__ = [
     "MaskedLM",
     "OpticalFlow",
     "Spec",
+    "TextClassifier",
     "Transformer",
     "VideoAutoencoder",
     "parse",
@@ -42,7 +45,14 @@ _IMAGE_CLASSIFIERS = (ImageClassifier, ImageResNet, ImageTransformer)
 
 KINDS: dict[str, type[Spec]] = {
     cls.kind: cls
-    for cls in (*_IMAGE_CLASSIFIERS, ClipClassifier, MaskedLM, OpticalFlow, VideoAutoencoder)
+    for cls in (
+        *_IMAGE_CLASSIFIERS,
+        ClipClassifier,
+        MaskedLM,
+        OpticalFlow,
+        TextClassifier,
+        VideoAutoencoder,
+    )
 }
 # Kinds that take images and give logits of classes: trained and used in the same way.
 IMAGE_CLASSIFIERS = tuple(cls.kind for cls in _IMAGE_CLASSIFIERS)

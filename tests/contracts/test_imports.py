@@ -95,7 +95,7 @@ LAYERS = {
             "tiles",
             "tokenizer",
         ),
-        ("attention", "byte_array", "layers", "media_windows"),
+        ("attention", "byte_array", "layers", "media_windows", "sequences"),
         ("convolution", "residual"),
         ("blocks", "cross_attention"),
         ("cross_attend",),
@@ -135,6 +135,8 @@ LAYERS = {
             "schedules",
             "sharding",
             "speed",
+            "sweep_table",
+            "text_metrics",
             "workdir",
         ),
         ("step",),
@@ -145,7 +147,7 @@ LAYERS = {
         ("export",),
         ("evaluate",),
         ("loop", "pictures"),
-        ("__main__",),
+        ("__main__", "sweep"),
     ],
 }
 

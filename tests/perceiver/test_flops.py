@@ -36,6 +36,12 @@ FLOW = {
     "layers": 1,
     "bands": 16,
 }
+TASKS = {
+    "kind": "text_classifier",
+    "classes": 8,
+    "tasks": ("first", "second", "third"),
+    "task_classes": (2, 1, 5),
+}
 VIDEO = {
     "kind": "video_autoencoder",
     "video_shape": (5, 16, 40, 3),
@@ -90,6 +96,9 @@ TINY = {
     "learned": IMAGE | {"stem": "conv1x1", "positions": "learned", "position_channels": 48},
     "mean": IMAGE | {"head": "mean"},
     "text": TEXT,
+    "text classes": TEXT | {"kind": "text_classifier", "classes": 7},
+    "tasks by query": TEXT | TASKS,
+    "tasks by token": TEXT | TASKS | {"multitask": "task_tokens"},
     "flow": FLOW,
     "video": VIDEO,
     "clip": CLIP,
