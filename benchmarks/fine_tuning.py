@@ -1,7 +1,7 @@
 """What pre-training is worth: packages of the standard library told apart, from it and afresh.
 
-    python -m benchmarks.fine_tuning --pretrained runs/bytes [--seeds 0 1 2] [--folder runs/fine_tuning]
-        [--steps 400] [--smoke]
+    python -m benchmarks.fine_tuning --pretrained runs/bytes [--seeds 0 1 2]
+        [--folder runs/fine_tuning] [--steps 400] [--smoke]
 
 `runs/bytes` is a run of `configs/masked_lm.py:embedded`. The same model, data, optimiser and steps
 (`configs/text_classification.py:embedded`) with the encoder and the decoder's weights of that run,
