@@ -7,7 +7,7 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
 
   kind of MODEL       INPUT                            result
   image_*             image files                      labels
-  masked_lm           texts with [MASK:9]; - is stdin  texts, filled in
+  masked_lm*          texts with [MASK:9]; - is stdin  texts, filled in
   text_classifier     texts, pairs with [SEP]; - is    labels, or a number; --task of several
                       stdin
   clip_classifier     video or sound files             labels, and when: --hop seconds
@@ -149,7 +149,7 @@ _FLOW_FILES = {
 _COMMANDS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _classify),
     "clip_classifier": _tag,
-    "masked_lm": _fill_mask,
+    **dict.fromkeys(specs.MASKED_LMS, _fill_mask),
     "optical_flow": _flow,
     "text_classifier": _classify_texts,
     "video_autoencoder": _autoencode,

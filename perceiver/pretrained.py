@@ -20,7 +20,7 @@ from perceiver.weights import formats, native
 TASKS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, ("classify",)),
     "clip_classifier": ("tag",),
-    "masked_lm": ("fill_mask",),
+    **dict.fromkeys(specs.MASKED_LMS, ("fill_mask",)),
     "optical_flow": ("flow",),
     "text_classifier": ("classify",),
     "video_autoencoder": ("autoencode",),
@@ -29,7 +29,7 @@ TASKS = {
 PREPARE = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, image.prepare),
     "clip_classifier": clips.prepare,
-    "masked_lm": text.prepare,
+    **dict.fromkeys(specs.MASKED_LMS, text.prepare),
     "optical_flow": flow.prepare,
     "text_classifier": text_classes.prepare,
     "video_autoencoder": video.prepare,
@@ -88,6 +88,11 @@ class Pretrained:
           ValueError: nothing is masked, a text is too long, or this is no masked_lm.
         """
         self._require("fill_mask")
+        if self.usage.get("tokenizer", "bytes") != "bytes":
+            raise ValueError(
+                f"{self.source or 'this'} was trained on subwords; fill_mask fills in bytes. Call "
+                "the model with token ids of perceiver.subwords.Subwords, some of them [MASK]"
+            )
         if several(texts):
             return text.fill_mask(self.runner, texts, spans=spans, top_k=top_k)
         spans = None if spans is None else [spans]

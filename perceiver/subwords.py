@@ -25,6 +25,7 @@ class Subwords:
       begins: bool [K], pieces that begin with a blank, and so a word.
       separates: bool [K], pieces of white space alone, and the special tokens: in no word.
       continues: bool [K], pieces of one byte that continue a UTF-8 character.
+      sizes: i32 [K], bytes of a piece; 0: a special token.
 
     Raises:
       ImportError: the library sentencepiece is not installed.
@@ -80,12 +81,15 @@ class Subwords:
         self.begins = np.zeros(self.vocabulary, bool)
         self.separates = np.ones(self.vocabulary, bool)
         self.continues = np.zeros(self.vocabulary, bool)
+        self.sizes = np.zeros(self.vocabulary, np.int32)
         for index in range(OFFSET, self.vocabulary):
             piece = self.piece(index)
             if self._model.is_byte(index - OFFSET):  # written <0x0A>
                 byte = int(piece[3:-1], 16)
+                self.sizes[index] = 1
                 self.separates[index] = byte < 128 and chr(byte) in _BLANKS
                 self.continues[index] = byte & 0xC0 == 0x80
             elif not self._model.is_control(index - OFFSET):
+                self.sizes[index] = len(piece.encode())
                 self.begins[index] = piece.startswith(" ")
                 self.separates[index] = not piece.strip(_BLANKS)

@@ -16,6 +16,7 @@ from perceiver.specs.image_classifier import ImageClassifier
 from perceiver.specs.image_resnet import ImageResNet
 from perceiver.specs.image_transformer import ImageTransformer
 from perceiver.specs.masked_lm import MaskedLM
+from perceiver.specs.masked_lm_transformer import MaskedLMTransformer
 from perceiver.specs.optical_flow import OpticalFlow
 from perceiver.specs.spec import DTYPES, Spec
 from perceiver.specs.text_classifier import MULTITASK, TextClassifier
@@ -26,6 +27,7 @@ __all__ = [
     "DTYPES",
     "IMAGE_CLASSIFIERS",
     "KINDS",
+    "MASKED_LMS",
     "MULTITASK",
     "Backbone",
     "ClipClassifier",
@@ -33,6 +35,7 @@ __all__ = [
     "ImageResNet",
     "ImageTransformer",
     "MaskedLM",
+    "MaskedLMTransformer",
     "OpticalFlow",
     "Spec",
     "TextClassifier",
@@ -42,13 +45,14 @@ __all__ = [
 ]
 
 _IMAGE_CLASSIFIERS = (ImageClassifier, ImageResNet, ImageTransformer)
+_MASKED_LMS = (MaskedLM, MaskedLMTransformer)
 
 KINDS: dict[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
         *_IMAGE_CLASSIFIERS,
         ClipClassifier,
-        MaskedLM,
+        *_MASKED_LMS,
         OpticalFlow,
         TextClassifier,
         VideoAutoencoder,
@@ -56,6 +60,8 @@ KINDS: dict[str, type[Spec]] = {
 }
 # Kinds that take images and give logits of classes: trained and used in the same way.
 IMAGE_CLASSIFIERS = tuple(cls.kind for cls in _IMAGE_CLASSIFIERS)
+# The same of kinds that take tokens, some of them hidden, and give logits of tokens.
+MASKED_LMS = tuple(cls.kind for cls in _MASKED_LMS)
 
 
 def parse(spec: Mapping[str, Any] | Spec) -> Spec:

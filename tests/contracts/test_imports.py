@@ -118,6 +118,7 @@ LAYERS = {
             "attention_picture",
             "broken",
             "command",
+            "completions",
             "confusion_picture",
             "curves",
             "integrity",
