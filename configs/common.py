@@ -33,10 +33,10 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
-    # clips:NAME (audioset, scenes); labelled texts: tfds_text:NAME (glue/cola), rows:PATH,
-    # stdlib_packages
+    # clips:NAME (audioset, scenes), text:NAME, text:NAME+OTHER (stores of text, a mixture);
+    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_packages
     c.data.source = ""
-    c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
+    c.data.data_dir = ""  # where TFDS data and text stores are; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
     c.data.eval_split = ""
     c.data.batch_size = 128  # over all devices and hosts
@@ -64,6 +64,9 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.label_field = "label"  # labelled texts
     c.data.regression = False  # rows: labels are numbers to predict, not classes
     c.data.seq_len = 2048  # text: tokens of a window
+    c.data.weights = ()  # text: shares of a mixture's texts, by tokens; (): by their sizes
+    # text:NAME: concatenated before a window is cropped, in training; 0: all, in their order
+    c.data.documents = 10
     c.data.tokenizer = "bytes"  # text: bytes, or a SentencePiece model's file
     # Subwords: bytes of text cut for each token of a window; pieces that do not fit are left out
     c.data.piece_bytes = 5.0

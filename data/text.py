@@ -24,7 +24,7 @@ def masked_lm(stream: np.ndarray, config: Any, *, seed: int, train: bool) -> Dat
     Raises:
       ValueError: an unknown masking, or a stream shorter than one training window.
     """
-    return dataset(Windows(stream, window_bytes(config), seed, train), config)
+    return dataset(Windows(stream, window_bytes(config), seed, train), config, ("source",))
 
 
 def dataset(source: Source, config: Any, also: tuple[str, ...] = ()) -> Dataset:
@@ -66,15 +66,18 @@ class Windows:
         return count(len(self.stream), self.seq_len, train=self.train)
 
     def example(self, index: int, epoch: int) -> Example:
-        """Returns {"bytes": uint8 [<= seq_len]}."""
+        """Returns {"bytes": uint8 [<= seq_len], "source": 0, the number within a mixture}."""
+        return {"bytes": self._window(index, epoch), "source": np.int32(0)}
+
+    def _window(self, index: int, epoch: int) -> np.ndarray:  # [<= seq_len] uint8
         start = index * self.seq_len
         if not self.train:
-            return {"bytes": self.stream[start : start + self.seq_len]}
+            return self.stream[start : start + self.seq_len]
         rng = transforms.generator(self.seed, transforms.OFFSET, epoch)
         start = (start + int(rng.integers(len(self.stream)))) % len(self.stream)
         window = self.stream[start : start + self.seq_len]
         rest = self.seq_len - len(window)  # beyond the end the ring begins again
-        return {"bytes": np.concatenate([window, self.stream[:rest]]) if rest else window}
+        return np.concatenate([window, self.stream[:rest]]) if rest else window
 
 
 def count(size: int, seq_len: int, *, train: bool) -> int:

@@ -60,7 +60,7 @@ THIRD_PARTY = {
 
 # package -> what only some of it needs: extras, imported where they are used
 OPTIONAL = {
-    "data": {"apache_beam", "sentencepiece"},
+    "data": {"apache_beam", "datasets", "pyarrow", "sentencepiece"},
     "perceiver": {"av", "huggingface_hub", "sentencepiece", "torch"},
 }
 

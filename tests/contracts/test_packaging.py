@@ -16,6 +16,7 @@ PINNED = {"py311": "0.10.2", "py312": "0.12.0.1"}  # pinned set -> its jax
 EXTRAS = {
     "beam",
     "cuda",
+    "datasets",
     "hub",
     "media",
     "notebooks",
@@ -23,6 +24,7 @@ EXTRAS = {
     "prepare",
     "subwords",
     "test",
+    "text",
     "tpu",
     "train",
 }

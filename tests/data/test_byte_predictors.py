@@ -102,7 +102,7 @@ def test_bad_arguments():
 def test_context_helps_on_real_text(make_config, name):
     config = make_config(source="stdlib_text", seq_len=512, masking=name)
     hidden = tokenising.hidden_bytes(name)
-    predictors = byte_predictors.fit(stdlib_text.stream("train"), hidden=hidden)
+    predictors = byte_predictors.fit(stdlib_text.read("train"), hidden=hidden)
     batches = data.load(config, "validation", batch_size=101, seed=0, train=False)
     scores = byte_predictors.score(predictors, (next(batches) for _ in range(3)))
     batches.close()

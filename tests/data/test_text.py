@@ -83,6 +83,7 @@ def test_batches_fit_the_contract(make_config):
         "targets": (np.int32, (3, 127)),
         "input_mask": (np.bool_, (3, 127)),
         "target_mask": (np.bool_, (3, 127)),
+        "source": (np.int32, (3,)),
         "mask": (np.bool_, (3,)),
     }
 
