@@ -20,7 +20,7 @@ from data.text_crops import Crops
 from data.text_mixture import Mixture
 from data.text_store import Store, open_store
 
-_SAMPLE = 2**28  # bytes of `stream` of a mixture, at most
+_SAMPLE = 100_000_000  # bytes of `stream` of a mixture, at most
 
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
@@ -41,7 +41,7 @@ def info(config: Any) -> DatasetInfo:
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8, read-only
     """Returns all bytes of a store; of a mixture a sample in its proportions.
 
-    The sample has the first bytes of each text, 256 MiB together at most, which is plenty to count
+    The sample has the first bytes of each text, 100 MB together at most, which is plenty to count
     pairs of bytes.
     """
     opened = stores(config, split)
