@@ -66,7 +66,7 @@ class Rows:
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split."""
     source = scan(config)[0][split]
-    return labelled_text.dataset(source, seq_len=config.seq_len, numbers=config.regression)
+    return labelled_text.dataset(source, config, numbers=config.regression)
 
 
 def info(config: Any) -> DatasetInfo:

@@ -67,7 +67,7 @@ class Stretches:
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split."""
     source = Stretches(streams(split), config.seq_len, seed, train)
-    return labelled_text.dataset(source, seq_len=config.seq_len, numbers=False)
+    return labelled_text.dataset(source, config, numbers=False)
 
 
 def info(config: Any) -> DatasetInfo:

@@ -97,7 +97,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     )
     return labelled_text.dataset(
         Texts(tasks, records),
-        seq_len=config.seq_len,
+        config,
         numbers=any(task.labels == labelled_text.SCORE for task in tasks),
         several=len(tasks) > 1,
     )

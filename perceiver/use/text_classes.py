@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import sequences, specs, tokenizer
+from perceiver import sequences, specs
 from perceiver.runner import Runner
 from perceiver.use import image
 
@@ -26,7 +26,7 @@ def prepare(
     """Returns {"tokens", "input_mask"} [B, length], and "task" [B] where the model needs it.
 
     Args:
-      spec: of the model. usage: unused, bytes need none.
+      spec: of the model. usage: its tokeniser.
       texts: one or several: strings, UTF-8 bytes, or pairs (tuples) of these. What is too long for
         the model is cut as in training.
       task: one of the model's tasks, if it has several.
@@ -34,19 +34,17 @@ def prepare(
     Raises:
       ValueError: an empty text, or a task that the model does not have.
     """
-    del usage
+    coder = sequences.coder(usage["tokenizer"])
     place = _place(spec, task)
     texts = texts if several(texts) else [texts]
     if not texts:
         raise ValueError("give one text at least")
     rows = []
     for number, given in enumerate(texts):
-        parts = [
-            tokenizer.encode(part) for part in (given if isinstance(given, tuple) else [given])
-        ]
+        parts = [coder.encode(part) for part in (given if isinstance(given, tuple) else [given])]
         if not parts or not all(len(part) for part in parts):
             raise ValueError(f"text {number} is empty, or a part of it is; leave it out")
-        rows.append(sequences.join(parts, spec.text_length))
+        rows.append(sequences.join(parts, spec.text_length, coder.continues))
     longest = max(map(len, rows))
     length = min(max(_SHORTEST, 1 << (longest - 1).bit_length()), spec.text_length)
     tokens, mask = sequences.pad(rows, length)

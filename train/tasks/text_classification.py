@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
+from perceiver import sequences
 from train import assess as assessment
 from train import confusion_picture, losses, metrics, text_metrics
 from train.tasks.task import Task
@@ -77,7 +78,7 @@ def make(config: Any, info: Any) -> Task:
         loss=loss,
         predict=predict,
         assess=assess,
-        usage={"labels": list(info.labels), "tokenizer": "bytes"},
+        usage={"labels": list(info.labels), "tokenizer": config.data.tokenizer},
         shown=("loss", "accuracy"),
     )
 
@@ -135,6 +136,12 @@ def _check(spec: Any, section: Any, info: Any) -> None:
     if spec.kind != "text_classifier":
         raise ValueError(
             f"task 'text_classification' needs a text_classifier model, not a {spec.kind!r}"
+        )
+    vocabulary = sequences.coder(section.tokenizer).vocabulary
+    if spec.vocabulary < vocabulary:
+        raise ValueError(
+            f"model.vocabulary={spec.vocabulary}, but data.tokenizer={section.tokenizer!r} has "
+            f"{vocabulary} ids; set model.vocabulary={vocabulary}"
         )
     classes = len(info.labels or ())
     if spec.classes != classes:
