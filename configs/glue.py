@@ -50,13 +50,15 @@ def get_config(arg: str = ""):
     c.init_from.source = "" if "plus" in options else language_model  # ++ was never released
     c.init_from.ignore = text_classification.HEAD
     c.data.source = f"tfds_text:glue/{variant}"
-    c.data.seq_len = c.model.get_ref("max_length")
     if variant in _MULTITASK:
         heads = tuple(f"outputs/head_{task}" for task in TASKS)
         tokens = ("task_tokens",) if variant == "multitask-tokens" else ()
         c.init_from.ignore = ("outputs/b", "outputs/queries", *heads, *tokens)
         c.data.source = "tfds_text:" + "+".join(f"glue/{task}" for task in TASKS)
-        c.data.seq_len = c.model.max_length - (variant != "multitask-query")  # a token before it
+    if variant in ("multitask-shared", "multitask-tokens"):
+        c.data.seq_len = c.model.max_length - 1  # a token stands before the text
+    else:
+        c.data.seq_len = c.model.get_ref("max_length")
     c.data.update(batch_size=32, eval_batch_size=32)
     c.train.update(steps=0, epochs=10.0, log_every=50, eval_every=0, save_every=0)
     c.optim.update(name="lamb", lr=5e-5, schedule="warmup_cosine", warmup_steps=200)

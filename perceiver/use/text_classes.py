@@ -34,7 +34,7 @@ def prepare(
     Raises:
       ValueError: an empty text, or a task that the model does not have.
     """
-    coder = sequences.coder(usage["tokenizer"])
+    coder = sequences.coder(usage.get("file", "bytes"))
     place = _place(spec, task)
     texts = texts if several(texts) else [texts]
     if not texts:

@@ -174,7 +174,9 @@ def test_texts_and_pairs_are_classified():
     model = perceiver.fresh(ONE)
     found = model.classify(["one", ("one", "two"), b"three"], top_k=3)
     assert [len(rows) for rows in found] == [3, 3, 3]
-    assert model.classify(("one", "two"), top_k=3) == found[1]
+    (best, share), *_ = model.classify(("one", "two"), top_k=3)
+    assert best == found[1][0][0]
+    assert share == pytest.approx(found[1][0][1], rel=1e-5)
     for rows, given in zip(found, ("one", "one\0two", "three"), strict=True):
         ids = tokenizer.encode(given)
         ids = np.where(ids == tokenizer.OFFSET, tokenizer.SEP, ids)[None]
