@@ -52,7 +52,7 @@ def test_every_text_comes_back(subwords, text):
 
 def test_the_vocabulary_is_what_was_asked_for(subwords):
     assert subwords.vocabulary == VOCABULARY
-    with pytest.raises(ValueError, match=f"token {VOCABULARY} at 0"):
+    with pytest.raises(ValueError, match=rf"token {VOCABULARY} at \(0,\)"):
         subwords.decode([VOCABULARY])
     assert subwords.separates[: tokenizer.OFFSET].all()
     assert subwords.continues.sum() == 64
