@@ -92,6 +92,7 @@ def read_hub(source: str, reading: Reading) -> Pieces:
 
     Raises:
       ImportError: the library `datasets` is missing.
+      ValueError: the data set has no such field; the library's own errors are alike.
     """
     try:
         import datasets
@@ -104,6 +105,11 @@ def read_hub(source: str, reading: Reading) -> Pieces:
     name, _, config = rest.partition("#")
     # Streamed, so that nothing is kept but what is written.
     records = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+    columns = records.column_names  # None where they are unknown before reading
+    if columns and reading.field not in columns:
+        raise ValueError(
+            f"{source} has no field {reading.field!r}, only {sorted(columns)}: set --field"
+        )
     yield from _of_records(records, source, reading)
 
 

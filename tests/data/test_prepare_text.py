@@ -378,9 +378,14 @@ def test_tfds(tmp_path):
 def test_the_hub(tmp_path, monkeypatch):
     asked = []
 
+    class Streamed(list):
+        """What the library's streamed data sets have, as far as it is used."""
+
+        column_names = ("id", "text")
+
     def load_dataset(*args, **kwargs):
         asked.append((args, kwargs))
-        return ({"text": x} for x in _TEXTS)
+        return Streamed({"text": x} for x in _TEXTS)
 
     stand_in = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", stand_in)
@@ -390,6 +395,8 @@ def test_the_hub(tmp_path, monkeypatch):
     assert asked == [(("owner/name", "en"), {"split": "test", "streaming": True})]
     list(text_inputs.read("hf:name", Reading()))
     assert asked[1] == (("name", None), {"split": "train", "streaming": True})
+    with pytest.raises(ValueError, match=r"hf:name has no field 'body', only \['id', 'text'\]"):
+        list(text_inputs.read("hf:name", Reading(field="body")))
 
 
 @pytest.mark.parametrize(
