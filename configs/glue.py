@@ -55,7 +55,8 @@ def get_config(arg: str = ""):
         tokens = ("task_tokens",) if variant == "multitask-tokens" else ()
         c.init_from.ignore = ("outputs/b", "outputs/queries", *heads, *tokens)
         c.data.source = "tfds_text:" + "+".join(f"glue/{task}" for task in TASKS)
-    if variant in ("multitask-shared", "multitask-tokens"):
+    smoke = "smoke" in options
+    if variant in ("multitask-shared", "multitask-tokens") and not smoke:
         c.data.seq_len = c.model.max_length - 1  # a token stands before the text
     else:
         c.data.seq_len = c.model.get_ref("max_length")
@@ -63,11 +64,10 @@ def get_config(arg: str = ""):
     c.train.update(steps=0, epochs=10.0, log_every=50, eval_every=0, save_every=0)
     c.optim.update(name="lamb", lr=5e-5, schedule="warmup_cosine", warmup_steps=200)
     c.optim.weight_decay = 0.01
-    if "smoke" not in options:
+    if not smoke:
         return c
     # On the embedded texts, which are one task.
     c.model.update(classes=0, tasks=(), task_classes=(), multitask="query")
     c.data.source = "stdlib_packages"
     c.init_from.ignore = text_classification.HEAD
-    c.data.seq_len = c.model.get_ref("max_length")
     return text_classification.shrink(c)
