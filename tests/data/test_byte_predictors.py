@@ -46,6 +46,16 @@ def test_fit_knows_what_is_never_hidden():
     assert not predictors.bigram[:, ord(" ")].any()
 
 
+@pytest.mark.parametrize("size", [1, 2, 11, 12, 13, 101])
+def test_counting_in_chunks_changes_nothing(rng, monkeypatch, size):
+    content = rng.integers(5, size=size).astype(np.uint8)
+    whole = byte_predictors.fit(content)
+    monkeypatch.setattr(byte_predictors, "_CHUNK", 11)
+    chunked = byte_predictors.fit(content)
+    np.testing.assert_array_equal(chunked.unigram, whole.unigram)
+    np.testing.assert_array_equal(chunked.bigram, whole.bigram)
+
+
 def test_score_by_hand():
     predictors = byte_predictors.fit(stream(b"abcabcabd"), alpha=_ALPHA)
     p, u = predictors.bigram, predictors.unigram
