@@ -135,7 +135,7 @@ def no_blocks(monkeypatch):
 
 def trace(spec, batch_size):
     """Returns (forward function of the dense form, abstract arguments)."""
-    baseline = spec["kind"] in ("image_resnet", "image_transformer")
+    baseline = spec["kind"] in ("image_resnet", "image_transformer", "masked_lm_transformer")
     model = build(spec | ({} if baseline else {"cross_path": "plain", "decode_path": "plain"}))
     params, state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     return (
