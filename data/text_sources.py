@@ -8,6 +8,8 @@ mixture by tokens; without them all text counts alike. Evaluation goes through e
 text after text. An example's `source` is its text's place among the names.
 """
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,37 @@ from typing import Any
 import numpy as np
 
 from data import text, text_mixture
-from data.dataset import Dataset, DatasetInfo, Source
+from data.dataset import Dataset, DatasetInfo, Example, Source
 from data.text_crops import Crops
 from data.text_mixture import Mixture
 from data.text_store import Store, open_store
 
 _SAMPLE = 100_000_000  # bytes of `stream` of a mixture, at most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoreWindows:
+    """Windows of all text of a store as one stream, see `text.Windows`."""
+
+    store: Store
+    seq_len: int
+    seed: int
+    train: bool
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def example(self, index: int, epoch: int) -> Example:
+        """Returns a window of the stream."""
+        return self._windows.example(index, epoch)
+
+    @functools.cached_property
+    def _windows(self) -> text.Windows:
+        return text.Windows(self.store.bytes, self.seq_len, self.seed, self.train)
+
+    def __reduce__(self):
+        # A worker process maps the files itself: numpy would send it the whole text.
+        return StoreWindows, (self.store, self.seq_len, self.seed, self.train)
 
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
@@ -108,7 +135,7 @@ def _source(store: Store, config: Any, seed: int, train: bool) -> Source:
     size = text.window_bytes(config)
     if train and config.documents:
         return Crops(store, size, config.documents, seed)
-    return text.Windows(store.bytes, size, seed, train)
+    return StoreWindows(store, size, seed, train)
 
 
 def _mixed(sources: Sequence[Source], config: Any, train: bool) -> Source:

@@ -1,3 +1,5 @@
+import pickle
+
 import ml_collections
 import numpy as np
 import pytest
@@ -158,6 +160,19 @@ def test_worker_processes_cut_the_same(config):
         np.testing.assert_array_equal(next(here)["tokens"], next(there)["tokens"])
     here.close()
     there.close()
+
+
+@pytest.mark.parametrize("documents", [0, 10])
+@pytest.mark.parametrize("split", data.SPLITS)
+def test_no_text_is_sent_to_worker_processes(config, split, documents):
+    section, train = config("text:a+b", documents=documents), split == "train"
+    source = data.text_sources.dataset(section, split, seed=0, train=train).source
+    expected = source.example(3, 0)
+    content = pickle.dumps(source)
+    assert len(content) < 2_000
+    np.testing.assert_array_equal(
+        pickle.loads(content).example(3, 0)["bytes"], expected["bytes"], strict=True
+    )
 
 
 def test_the_stream_of_a_text_is_its_file_and_of_a_mixture_a_sample(config, texts):
