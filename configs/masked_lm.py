@@ -19,7 +19,7 @@ How long one GPU takes: a step costs three forward passes of a batch, which `pyt
 perceiver.describe` counts; at S FLOP/s in practice, steps * batch * 3 * forward / S seconds:
 
   variant   forward    windows           FLOP       at S = 50e12   at S = 100e12
-  small     3.4e9      50,000 x 256      1.3e17     44 minutes     22 minutes
+  small     3.5e9      50,000 x 256      1.3e17     44 minutes     22 minutes
   base      34e9       150,000 x 512     7.9e18     44 hours       22 hours
   bytes     121e9      500,000 x 2,048   3.7e20     86 days        43 days
 
