@@ -38,8 +38,13 @@ NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
+# The SentencePiece models of Perceiver IO, section 4.1: training them and using them.
+SUBWORDS = ["sentencepiece>=0.2"]
 # Preparing more clips than one machine can; large, and pins older versions of others.
 BEAM = ["apache-beam>=2.60"]
+# Preparing text: Parquet and .zst (TFDS brings PyArrow along); data sets of Hugging Face's hub.
+TEXT = ["pyarrow>=17.0"]
+DATASETS = ["datasets>=3.0"]
 # What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
 PARITY = ["torch>=2.8", "transformers>=4.57"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
@@ -77,12 +82,15 @@ setuptools.setup(
     extras_require={
         "beam": BEAM,
         "cuda": ["jax[cuda13]>=0.10"],
+        "datasets": DATASETS,
         "hub": HUB,
         "media": MEDIA,
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
         "prepare": MEDIA + PREPARE + TRAIN,
-        "test": MEDIA + TEST,
+        "subwords": SUBWORDS,
+        "test": MEDIA + SUBWORDS + TEST + TEXT,
+        "text": TEXT,
         "tpu": ["jax[tpu]>=0.10"],
         "train": TRAIN,
     },

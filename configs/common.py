@@ -33,9 +33,10 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
-    # clips:NAME (audioset, scenes)
+    # clips:NAME (audioset, scenes), text:NAME, text:NAME+OTHER (stores of text, a mixture);
+    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_packages
     c.data.source = ""
-    c.data.data_dir = ""  # where TFDS data is; "": TFDS's own default
+    c.data.data_dir = ""  # where TFDS data and text stores are; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
     c.data.eval_split = ""
     c.data.batch_size = 128  # over all devices and hosts
@@ -58,9 +59,20 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.time_jitter = 0  # clips: samples by which sound may shift against the picture, training
     c.data.class_balanced = False  # clips: those of rare classes are drawn more often, training
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
-    c.data.seq_len = 2048  # text: bytes of a window
-    c.data.masking = "word"  # text: word (whole words between white space), byte
-    c.data.mask_rate = 0.15  # text: share of words (or bytes) that are hidden
+    # Labelled texts: columns of the text, or of both of a pair; (): GLUE's own, else "text"
+    c.data.text_fields = ()
+    c.data.label_field = "label"  # labelled texts
+    c.data.regression = False  # rows: labels are numbers to predict, not classes
+    c.data.seq_len = 2048  # text: tokens of a window
+    c.data.weights = ()  # text: shares of a mixture's texts, by tokens; (): by their sizes
+    # text:NAME: concatenated before a window is cropped, in training; 0: all, in their order
+    c.data.documents = 10
+    c.data.tokenizer = "bytes"  # text: bytes, or a SentencePiece model's file
+    # Subwords: bytes of text cut for each token of a window; pieces that do not fit are left out
+    c.data.piece_bytes = 5.0
+    c.data.masking = "word"  # text: word (whole words between white space), byte, span
+    c.data.mask_rate = 0.15  # text: share of words (or bytes, or characters) that are hidden
+    c.data.span_length = 20.0  # text, span: mean length in characters
 
     c.train = ConfigDict()
     c.train.steps = 1000  # 0: so many as `epochs` are

@@ -1,16 +1,33 @@
-"""Masked language modelling on UTF-8 bytes (Perceiver IO, section 4.1).
+"""Masked language modelling on UTF-8 bytes or subwords (Perceiver IO, section 4.1).
 
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
 
-Variants: embedded (default; a small model on the Python standard library's own text, which is on
-every machine), bytes (201M parameters) and bytes-plus (425M), whose sizes and optimiser are the
-paper's; their data section takes the embedded text until larger corpora are added.
+For machines at hand: embedded (default; a laptop, minutes; on the Python standard library's own
+text, which is on every machine), small (11M parameters; one GPU, about half an hour), base (50M;
+one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
+file, see `python -m data.prepare sentencepiece`) and bert-bytes (20M; a Transformer without
+latents). These four read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
+percent of the tokens, 10 documents to a crop (appendix F.3), which `python -m data.prepare text`
+writes; the others read the embedded text, and `--config.data.source=text:NAME` any other.
+
+The paper's batch of 2,048 fits on many devices only. A variant followed by ",modern" is for one
+GPU: bfloat16 products, and the same batch in pieces of 128 windows one after another, whose
+gradients are added up; `--config.train.micro_batches` sets other pieces (a number that divides
+batch / devices).
+
+How long one GPU takes: a step costs three forward passes of a batch, which `python -m
+perceiver.describe` counts; at S FLOP/s in practice, steps * batch * 3 * forward / S seconds:
+
+  variant   forward    windows           FLOP       at S = 50e12   at S = 100e12
+  small     3.5e9      50,000 x 256      1.3e17     44 minutes     22 minutes
+  base      34e9       150,000 x 512     7.9e18     44 hours       22 hours
+  bytes     121e9      500,000 x 2,048   3.7e20     86 days        43 days
+
+S is an assumption: it has not been measured with these configs.
 """
 
 from configs import common
 from perceiver import released
-
-VARIANTS = ("embedded", "bytes", "bytes-plus")
 
 _EMBEDDED = {
     "kind": "masked_lm",
@@ -31,30 +48,103 @@ _EMBEDDED = {
     "query_heads": 4,
     "query_qk_channels": 64,
 }
+_SMALL = {
+    **_EMBEDDED,
+    "max_length": 512,
+    "embedding_channels": 256,
+    "latents": 128,
+    "latent_channels": 512,
+    "layers": 8,
+    "cross_heads": 8,
+    "cross_qk_channels": 128,
+    "cross_v_channels": 512,
+    "self_heads": 8,
+    "self_qk_channels": 128,
+    "query_heads": 8,
+    "query_qk_channels": 128,
+}
+_BASE = {
+    **_SMALL,
+    "max_length": 2048,
+    "embedding_channels": 512,
+    "latents": 256,
+    "latent_channels": 768,
+    "layers": 16,
+    "cross_qk_channels": 256,
+    "cross_v_channels": 768,
+    "self_qk_channels": 256,
+    "query_qk_channels": 256,
+}
 _MODELS = {
     "embedded": _EMBEDDED,
+    "small": _SMALL,
+    "base": _BASE,
     "bytes": released.MODELS["masked-lm-bytes"],
     "bytes-plus": released.MODELS["masked-lm-bytes-plus"],
+    "sentencepiece": released.MODELS["masked-lm-sentencepiece"],
+    "bert-bytes": released.MODELS["bert-bytes"],
 }
+VARIANTS = tuple(_MODELS)
+
+_PIECE = 128  # windows of 2,048 bytes that one GPU works through at a time
 
 
 def get_config(arg: str = ""):
-    variant, options = common.parse_arg(arg, VARIANTS)
+    variant, options = common.parse_arg(arg, VARIANTS, ("modern", "smoke"))
     c = common.get_config("masked_lm", _MODELS[variant])
     c.data.source = "stdlib_text"
     c.data.seq_len = c.model.get_ref("max_length")
     c.data.update(masking="word", mask_rate=0.15)
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)
-    if variant == "embedded":
-        c.data.update(batch_size=32, eval_batch_size=64)
-        c.train.update(steps=2000, log_every=50, eval_every=500, save_every=500)
-        c.optim.update(name="adamw", lr=1e-3, warmup_steps=100, clip_norm=1.0)
-    else:  # Perceiver IO, table 12
-        c.data.update(batch_size=2048, eval_batch_size=256)
-        c.train.update(steps=500_000, log_every=100, eval_every=10_000, save_every=5_000)
-        c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000)
+    _RECIPES.get(variant, _paper)(c)
+    if variant == "sentencepiece":
+        c.data.tokenizer = "sentencepiece.model"  # in the folder where training is started
+    if "modern" in options:
+        _modern(c)
     if "smoke" not in options:
         return c
     sizes = {"cross_v_channels": 32, "embedding_channels": 32, "query_heads": 2}
     narrow = dict.fromkeys(("cross_qk_channels", "self_qk_channels", "query_qk_channels"), 16)
-    return common.shrink(c, max_length=64, **sizes, **narrow)
+    own = {name: size for name, size in (sizes | narrow).items() if name in c.model}
+    c.data.update(source="stdlib_text", weights=(), tokenizer="bytes")
+    return common.shrink(c, max_length=64, vocabulary=262, **own)
+
+
+def _embedded(c):
+    c.data.update(batch_size=32, eval_batch_size=64)
+    c.train.update(steps=2000, log_every=50, eval_every=500, save_every=500)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=100, clip_norm=1.0)
+
+
+def _small(c):
+    """One GPU, under an hour."""
+    _modern(c)
+    c.data.update(batch_size=256, eval_batch_size=256)
+    c.train.update(steps=50_000, log_every=100, eval_every=2_500, save_every=2_500)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=1_000, clip_norm=1.0)
+
+
+def _base(c):
+    """One GPU, a day."""
+    c.data.update(batch_size=512, eval_batch_size=256)
+    c.train.update(steps=150_000, log_every=100, eval_every=5_000, save_every=2_500)
+    c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000, clip_norm=1.0)
+    _modern(c)
+
+
+def _paper(c):
+    """Perceiver IO, table 12; the mixture is of appendix F.3."""
+    c.data.update(source="text:c4+wikipedia", weights=(0.7, 0.3), documents=10)
+    c.data.update(batch_size=2048, eval_batch_size=256)
+    c.train.update(steps=500_000, log_every=100, eval_every=10_000, save_every=5_000)
+    c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000)
+
+
+def _modern(c):
+    """What one GPU of today is given."""
+    c.model.operands = "bfloat16"  # of matrix products; sums, softmax, norms stay float32
+    if c.model.max_length > 512:  # shorter windows fit at once
+        c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
+
+
+_RECIPES = {"embedded": _embedded, "small": _small, "base": _base}

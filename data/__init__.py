@@ -7,7 +7,10 @@ part of the global batch:
   images       image f32 [B, H, W, C], label i32 [B], mask bool [B]
   masked text  tokens i32 [B, M] (some hidden), targets i32 [B, M] (the original),
                input_mask bool [B, M] (True: a real byte), target_mask bool [B, M] (True: counts
-               in the loss), mask bool [B]
+               in the loss), source i32 [B] (which of a mixture's texts; 0: the only one),
+               mask bool [B]
+  labelled     tokens i32 [B, M], input_mask bool [B, M], label i32 [B] (f32: a number), mask bool
+  texts        [B]; task i32 [B] where there are several
   clips        video u8 [B, T, H, W, 3], audio f32 [B, S], labels bool [B, K], mask bool [B]; in
                evaluation V windows of each: video [B, V, T, H, W, 3], audio [B, V, S]
 
@@ -23,7 +26,18 @@ from typing import Any
 
 import numpy as np
 
-from data import clips, digits, folder_images, noisy_digits, stdlib_text, tfds_images
+from data import (
+    clips,
+    digits,
+    folder_images,
+    noisy_digits,
+    rows,
+    stdlib_packages,
+    stdlib_text,
+    text_sources,
+    tfds_images,
+    tfds_text,
+)
 from data.batches import Batch, Batches
 from data.dataset import Dataset, DatasetInfo
 
@@ -47,11 +61,22 @@ DATASETS: dict[str, ModuleType] = {
     "digits": digits,
     "folder": folder_images,
     "noisy_digits": noisy_digits,
+    "rows": rows,
+    "stdlib_packages": stdlib_packages,
     "stdlib_text": stdlib_text,
+    "text": text_sources,
     "tfds": tfds_images,
+    "tfds_text": tfds_text,
 }
 # What must follow the colon; without an entry there is none.
-_REST = {"clips": "NAME", "folder": "PATH", "tfds": "NAME"}
+_REST = {
+    "clips": "NAME",
+    "folder": "PATH",
+    "rows": "PATH",
+    "text": "NAME+...",
+    "tfds": "NAME",
+    "tfds_text": "NAME",
+}
 
 
 def load(
@@ -100,11 +125,16 @@ def info(config: Any) -> DatasetInfo:
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
-    """Returns all bytes of a split of a text data set; errors as in `load`."""
+    """Returns the bytes of a split of a text data set, of a mixture a sample; errors as in `load`.
+
+    Text stores stay on disk, mapped into memory.
+    """
     module = _module(config.source)
     if not hasattr(module, "stream"):
-        raise ValueError(f"data.source {config.source!r} is no text: choose stdlib_text")
-    return module.stream(split)
+        raise ValueError(
+            f"data.source {config.source!r} is no text: choose stdlib_text or text:NAME"
+        )
+    return module.stream(config, split)
 
 
 def _module(name: str) -> ModuleType:

@@ -14,6 +14,8 @@ import numpy as np
 
 from perceiver import tokenizer
 
+_CHUNK = 2**22  # bytes counted at a time: their pairs take 12 times as much memory
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BytePredictors:
@@ -32,8 +34,8 @@ def fit(
 
     Args:
       stream: the training text, [T] uint8.
-      hidden: [256] bool, the bytes that the masking can hide (`text.hidden_bytes`); None: all. A
-        model soon learns that white space is never hidden, so the counters must know it too: on
+      hidden: [256] bool, the bytes that the masking can hide (`tokenising.hidden_bytes`); None: all
+        A model soon learns that white space is never hidden, so the counters must know it too: on
         the standard library it is worth 0.6 bits per byte to the unigram, 0.8 to the bigram.
       alpha: added to every count, so that nothing is impossible.
 
@@ -46,8 +48,12 @@ def fit(
     if alpha <= 0 or not len(stream):
         raise ValueError(f"fit needs alpha > 0 and text, got alpha {alpha}, {len(stream)} bytes")
     may_hide = np.ones(256) if hidden is None else hidden.astype(np.float64)
-    counts = (np.bincount(stream, minlength=256) + alpha) * may_hide
-    pairs = np.bincount(stream[:-1].astype(np.int32) * 256 + stream[1:], minlength=256**2)
+    singles, pairs = np.zeros(256, np.int64), np.zeros(256**2, np.int64)
+    for start in range(0, len(stream), _CHUNK):
+        chunk = stream[start : start + _CHUNK + 1]  # and the next one's first byte, for the pair
+        singles += np.bincount(chunk[:_CHUNK], minlength=256)
+        pairs += np.bincount(chunk[:-1].astype(np.int32) * 256 + chunk[1:], minlength=256**2)
+    counts = (singles + alpha) * may_hide
     pairs = pairs.reshape(256, 256) + alpha
     bigram = pairs / pairs.sum(axis=1, keepdims=True) * may_hide
     return BytePredictors(counts / counts.sum(), bigram)

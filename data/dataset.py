@@ -65,6 +65,8 @@ class DatasetInfo:
     name: str
     examples: dict[str, int]  # "train" and "validation" -> examples of one epoch
     labels: tuple[str, ...] | None = None  # class names by label; None without classes
+    # Of several tasks: classes of each, whose names lie side by side in `labels`; 1: a number.
+    tasks: dict[str, int] = dataclasses.field(default_factory=dict)
     image_shape: tuple[int, int, int] | None = None  # height, width, channels, as models get them
     # Of pixels in [0, 1], per channel: the model's input is (x - 255 * mean) / (255 * std).
     mean: tuple[float, ...] | None = None

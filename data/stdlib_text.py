@@ -27,20 +27,26 @@ _VALIDATION_IN = 10  # one file in ten
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns masked windows of a split."""
-    return text.masked_lm(stream(split), config, seed=seed, train=train)
+    return text.masked_lm(read(split), config, seed=seed, train=train)
 
 
 def info(config: Any) -> DatasetInfo:
-    """Returns the facts; examples are windows of `config.seq_len` bytes."""
+    """Returns the facts; examples are windows of text, see `text.window_bytes`."""
+    size = text.window_bytes(config)
     examples = {
-        split: text.count(len(stream(split)), config.seq_len, train=split == "train")
+        split: text.count(len(read(split)), size, train=split == "train")
         for split in ("train", "validation")
     }
     return DatasetInfo(name="stdlib_text", examples=examples)
 
 
+def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8, read-only
+    """Returns the bytes of a split; nothing of the config changes them."""
+    return read(split)
+
+
 @functools.cache
-def stream(split: str) -> np.ndarray:  # [T] uint8, read-only
+def read(split: str) -> np.ndarray:  # [T] uint8, read-only
     """Returns the bytes of a split, its files in the order of their paths.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from data.dataset import Example, Transform
 
 # Streams of random numbers that never overlap, whatever the seed.
-ORDER, EXAMPLE, OFFSET, DRAW = range(4)
+ORDER, EXAMPLE, OFFSET, DRAW, DOCUMENTS = range(5)
 
 
 def generator(seed: int, stream: int, epoch: int, index: int = 0) -> np.random.Generator:

@@ -7,7 +7,9 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
 
   kind of MODEL       INPUT                            result
   image_*             image files                      labels
-  masked_lm           texts with [MASK:9]; - is stdin  texts, filled in
+  masked_lm*          texts with [MASK:9]; - is stdin  texts, filled in
+  text_classifier     texts, pairs with [SEP]; - is    labels, or a number; --task of several
+                      stdin
   clip_classifier     video or sound files             labels, and when: --hop seconds
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
@@ -27,6 +29,7 @@ from perceiver import compile_cache, images, media, specs
 from perceiver.flow_picture import flow_picture
 from perceiver.loading import load
 from perceiver.pretrained import Pretrained
+from perceiver.use import text_classes
 from perceiver.use.clips import Tagged
 
 _AS = {"picture": "black", "sound": "silent"}
@@ -49,6 +52,18 @@ def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown
         ]
         shown = ", ".join(f"{s.text!r} {s.probability:.1%}" for s in filled.spans)
         yield f"{filled.text}\n  {shown}", {"text": filled.text, "spans": spans}
+
+
+def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    texts = [sys.stdin.read() if text == "-" else text for text in options.inputs]
+    given = [text_classes.split(text) for text in texts]
+    results = model.classify(given, top_k=options.top, task=options.task)
+    for text, labels in zip(texts, results, strict=True):
+        if model.spec.columns[options.task].stop - model.spec.columns[options.task].start == 1:
+            label, number = labels[0]
+            yield f"{text}: {label} {number:.4g}", {"text": text, label: number}
+        else:
+            yield f"{text}: {_line(labels)}", {"text": text, "labels": _rows(labels)}
 
 
 def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
@@ -134,8 +149,9 @@ _FLOW_FILES = {
 _COMMANDS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _classify),
     "clip_classifier": _tag,
-    "masked_lm": _fill_mask,
+    **dict.fromkeys(specs.MASKED_LMS, _fill_mask),
     "optical_flow": _flow,
+    "text_classifier": _classify_texts,
     "video_autoencoder": _autoencode,
 }
 
@@ -166,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--hop", type=float, help="seconds between windows of a video (default: half of a window)"
     )
+    parser.add_argument("--task", default="", help="of a text classifier that has several")
     parser.add_argument(
         "--operands", choices=("float32", "bfloat16"), help="of matrix products: bfloat16 is faster"
     )

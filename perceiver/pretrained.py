@@ -12,7 +12,7 @@ from perceiver import specs
 from perceiver.models import Model, build
 from perceiver.resize import resize
 from perceiver.runner import Runner
-from perceiver.use import clips, flow, image, maps, text, video
+from perceiver.use import clips, flow, image, maps, text, text_classes, video
 from perceiver.use.items import several
 from perceiver.weights import formats, native
 
@@ -20,16 +20,18 @@ from perceiver.weights import formats, native
 TASKS = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, ("classify",)),
     "clip_classifier": ("tag",),
-    "masked_lm": ("fill_mask",),
+    **dict.fromkeys(specs.MASKED_LMS, ("fill_mask",)),
     "optical_flow": ("flow",),
+    "text_classifier": ("classify",),
     "video_autoencoder": ("autoencode",),
 }
 # From what a user gives to a dict of raw inputs: (spec, usage, *given).
 PREPARE = {
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, image.prepare),
     "clip_classifier": clips.prepare,
-    "masked_lm": text.prepare,
+    **dict.fromkeys(specs.MASKED_LMS, text.prepare),
     "optical_flow": flow.prepare,
+    "text_classifier": text_classes.prepare,
     "video_autoencoder": video.prepare,
 }
 
@@ -86,24 +88,38 @@ class Pretrained:
           ValueError: nothing is masked, a text is too long, or this is no masked_lm.
         """
         self._require("fill_mask")
+        if self.usage.get("tokenizer", "bytes") != "bytes":
+            raise ValueError(
+                f"{self.source or 'this'} was trained on subwords; fill_mask fills in bytes. Call "
+                "the model with token ids of perceiver.subwords.Subwords, some of them [MASK]"
+            )
         if several(texts):
             return text.fill_mask(self.runner, texts, spans=spans, top_k=top_k)
         spans = None if spans is None else [spans]
         return text.fill_mask(self.runner, [texts], spans=spans, top_k=top_k)[0]
 
-    def classify(self, images, *, top_k: int = 5):
-        """Returns the best (label, probability) pairs of a picture, or a list for each of several.
+    def classify(self, inputs, *, top_k: int = 5, task: str = ""):
+        """Returns the best (label, probability) pairs of one input, or a list for each of several.
+
+        A model of texts that was trained on numbers returns (label, number).
 
         Args:
-          images: files, encoded bytes, Pillow images, or uint8 [H, W, C] of any size.
+          inputs: pictures: files, encoded bytes, Pillow images, or uint8 [H, W, C] of any size; or
+            texts, a pair of texts being a tuple.
           top_k: how many labels.
+          task: of a model of texts that has several.
 
         Raises:
-          FileNotFoundError, ValueError: no picture, or this is no image_classifier.
+          FileNotFoundError, ValueError: no picture, an empty text, or a model of another kind.
         """
         self._require("classify")
-        found = image.classify(self.runner, images, self.usage, top_k=top_k)
-        return found if several(images) else found[0]
+        if self.kind == "text_classifier":
+            found = text_classes.classify(self.runner, inputs, self.usage, top_k=top_k, task=task)
+            return found if text_classes.several(inputs) else found[0]
+        if task:
+            raise ValueError(f"task={task!r}: a classifier of pictures has one task")
+        found = image.classify(self.runner, inputs, self.usage, top_k=top_k)
+        return found if several(inputs) else found[0]
 
     def flow(self, frame1, frame2, *, overlap: int | None = None) -> np.ndarray:
         """Returns the motion from one frame to the next: float32 [H, W, 2], pixels (right, down).

@@ -197,6 +197,26 @@ MODELS = {
         "layers": 40,
         "cross_v_channels": 1536,
     },
+    # Perceiver IO, SentencePiece (table 1 and 11): 32,000 subwords in place of bytes, 512 of them.
+    "masked-lm-sentencepiece": {
+        **_MASKED_LM,
+        "vocabulary": 32_000,
+        "max_length": 512,
+        "latent_channels": 1280,
+        "layers": 26,
+        "cross_v_channels": 1280,
+    },
+    # What it is compared with on bytes at matched FLOPs: six layers of 512 channels (appendix F.3;
+    # table 11 tells 768, with which neither its 20M parameters nor its 130 GFLOP agree).
+    "bert-bytes": {
+        "kind": "masked_lm_transformer",
+        "vocabulary": 262,
+        "max_length": 2048,
+        "layers": 6,
+        "channels": 512,
+        "heads": 8,
+        "widening": 4,
+    },
     # Perceiver IO, optical flow: 41,057,134 parameters.
     "optical-flow": {
         "kind": "optical_flow",

@@ -4,8 +4,9 @@ A plain dict that is saved with the weights (`config.json`); its sections by kin
 
   clip_classifier    labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
   image_*            labels: [K names]; image: {mean, std, crop_fraction}
-  masked_lm          tokenizer: "bytes"
+  masked_lm*         tokenizer: "bytes", or "sentencepiece" with file, the model's
   optical_flow       flow: {scale: pixels per unit of the model's output}
+  text_classifier    labels: [K names]; tokenizer and file as of masked_lm
   video_autoencoder  labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
 """
 
@@ -58,7 +59,8 @@ _OF_KIND = {
         "audio": {"sample_rate": spec.sample_rate},
     },
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _image),
-    "masked_lm": lambda spec: {"tokenizer": "bytes"},
+    **dict.fromkeys(specs.MASKED_LMS, lambda spec: {"tokenizer": "bytes"}),
+    "text_classifier": lambda spec: {"tokenizer": "bytes"},
     "optical_flow": lambda spec: {"flow": {"scale": FLOW_SCALE}},
     "video_autoencoder": lambda spec: {
         "video": {"frames_per_second": FRAMES_PER_SECOND},

@@ -1,11 +1,11 @@
-"""`python -m data.prepare`: writes data sets that `data.source=tfds:NAME` reads."""
+"""`python -m data.prepare`: writes data sets that training reads: TFDS's, and stores of text."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.prepare import audioset, catalogue, glyphs, scenes, writing
+from data.prepare import audioset, catalogue, glyphs, scenes, subwords, text, writing
 
 _EPILOG = """\
 examples:
@@ -15,6 +15,8 @@ examples:
   python -m data.prepare imagenet --manual_dir=/downloads --data_dir=/data
   python -m data.prepare tfds oxford_iiit_pet
   python -m data.prepare audioset --csv=eval_segments.csv --clips=/clips --out=/data
+  python -m data.prepare text --input=/books --input=more.jsonl.zst --out=/data --name=books
+  python -m data.prepare sentencepiece --input=/data/mine/train --out=/data/mine.model
 """
 
 
@@ -64,14 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     imagenet.set_defaults(run=_imagenet)
 
     tfds = commands.add_parser(
-        "tfds", parents=[common], help="any image-classification set of the TFDS catalogue"
+        "tfds", parents=[common], help="any set of labelled pictures or texts of the TFDS catalogue"
     )
-    tfds.add_argument("name", help="such as mnist or oxford_iiit_pet")
+    tfds.add_argument("name", help="such as mnist, oxford_iiit_pet or glue/cola")
     tfds.add_argument("--manual_dir", default="", help="files that TFDS cannot download")
     tfds.set_defaults(run=_tfds)
 
-    # Sets of clips bring their own flags: `add_parser(commands)` sets `run`.
+    # Sets of clips and of text bring their own flags: `add_parser(commands)` sets `run`.
     audioset.add_parser(commands)
+    subwords.add_parser(commands)
+    text.add_parser(commands)
     return parser
 
 

@@ -6,7 +6,9 @@ from perceiver.builders import (
     image_resnet,
     image_transformer,
     masked_lm,
+    masked_lm_transformer,
     optical_flow,
+    text_classifier,
     video_autoencoder,
 )
 from perceiver.builders.parts import Inputs, Kind, Parts
@@ -19,6 +21,8 @@ KINDS: dict[str, Kind] = {
     "image_resnet": image_resnet.KIND,
     "image_transformer": image_transformer.KIND,
     "masked_lm": masked_lm.KIND,
+    "masked_lm_transformer": masked_lm_transformer.KIND,
     "optical_flow": optical_flow.KIND,
+    "text_classifier": text_classifier.KIND,
     "video_autoencoder": video_autoencoder.KIND,
 }

@@ -22,21 +22,29 @@ def byte_array(spec: specs.Spec) -> tuple[int, int]:
     return _KINDS[spec.kind][1](spec)
 
 
-def _transformer(spec: specs.ImageTransformer) -> tuple[Row, ...]:
+def _transformer(spec: specs.Transformer) -> tuple[Row, ...]:
     elements, width = byte_array(spec)
     layer = attention(
         queries=(elements, width), keys=(elements, width), qk_channels=width, v_channels=width
     ) | mlp(elements, width, spec.widening)
+    inside = rows("processors", layer, times=spec.layers)
+    if isinstance(spec, specs.MaskedLMTransformer):  # whose inputs are looked up and added
+        vocabulary = linear(elements, width, spec.vocabulary)
+        return (*inside, *rows("outputs", {"vocabulary": vocabulary}))
     side = spec.patch_size
     return (
         *_first("inputs", f"project {side}x{side}", elements, side**2, spec, width),
-        *rows("processors", layer, times=spec.layers),
+        *inside,
         *rows("outputs", {"classes": linear(1, width, spec.classes)}),
     )
 
 
 def _patches(spec: specs.ImageTransformer) -> tuple[int, int]:
     return math.prod(spec.grid), spec.channels
+
+
+def _tokens(spec: specs.MaskedLMTransformer) -> tuple[int, int]:
+    return spec.max_length, spec.channels
 
 
 def _first(part: str, name: str, places: int, window: int, spec, out: int) -> list[Row]:
@@ -108,4 +116,5 @@ def _pixels(spec: specs.ImageResNet) -> tuple[int, int]:
 _KINDS = {
     "image_transformer": (_transformer, _patches),
     "image_resnet": (_resnet, _pixels),
+    "masked_lm_transformer": (_transformer, _tokens),
 }

@@ -169,11 +169,26 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
     return rows("outputs", attend | mlp(length, channels, widening=1) | vocabulary)
 
 
+def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
+    queries = 1 if spec.has_token else len(spec.heads)
+    channels = spec.embedding_channels
+    attend = attention(
+        queries=(queries, channels),
+        keys=(spec.latents, spec.latent_channels),
+        qk_channels=spec.query_qk_channels,
+        v_channels=channels,
+    )
+    hidden = len(spec.heads) * linear(1, channels, channels)
+    heads = {"hidden": hidden, "classes": linear(1, channels, spec.classes)}
+    return rows("outputs", attend | mlp(queries, channels, widening=1) | heads)
+
+
 # kind -> rows of the inputs, (M, C) of the byte array, rows of the outputs
 _KINDS = {
     "clip_classifier": (_clip_inputs, _clip_byte_array, _class_outputs),
     "image_classifier": (_image_inputs, _image_byte_array, _class_outputs),
     "masked_lm": (_text_inputs, _text_byte_array, _text_outputs),
     "optical_flow": (_flow_inputs, _flow_byte_array, _flow_outputs),
+    "text_classifier": (_text_inputs, _text_byte_array, _text_class_outputs),
     "video_autoencoder": (_video_inputs, _video_byte_array, _video_outputs),
 }

@@ -23,13 +23,24 @@ class TextInputs(hk.Module):
     position_scale: float = 0.02
     name: str | None = None
 
-    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None) -> ByteArray:
-        """[B, M] int, [B, M] bool (True = real) -> byte array of content, positions added."""
+    def __call__(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array | None = None,
+        *,
+        first: jax.Array | None = None,
+    ) -> ByteArray:
+        """[B, M] int, [B, M] bool (True = real) -> byte array of content, positions added.
+
+        `first` [B, C] takes the place of the first token's embedding.
+        """
         table = self.embedding()
         channels, scale = table.shape[1], self.position_scale
         positions = LearnedTable(
             size=self.max_length, channels=channels, scale=scale, name="positions"
         )()  # [max_length, C]
         content = jnp.take(table, tokens, axis=0)  # [B, M, C]
+        if first is not None:
+            content = content.at[:, 0].set(first)
         content = content + jnp.broadcast_to(positions[: tokens.shape[1]], content.shape)
         return ByteArray.of(Segment(content, mask=mask, name="text"))

@@ -1,4 +1,4 @@
-"""Text head: a learned query for each position, logits by the transposed embedding."""
+"""Text heads: logits by the transposed embedding, of a query for each position or of each token."""
 
 import dataclasses
 from collections.abc import Callable
@@ -74,3 +74,41 @@ class TiedText(hk.Module):
             compute=self.compute,
             name="decoder",
         )
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class TiedTokens(hk.Module):
+    """Features of each token -> logits over the vocabulary: there is nothing to query."""
+
+    embedding: Callable[[], jax.Array]  # -> [K, D], shared with the input
+    compute: Compute = Compute()
+    name: str | None = None
+
+    def __call__(self, features: jax.Array, *, is_training: bool = False) -> jax.Array:
+        """[B, M, D] -> [B, M, K]."""
+        del is_training
+        table = self.embedding().astype(features.dtype)
+        bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
+        operands = operand_dtype(features, self.compute.operands)
+        y = product("bmd,kd->bmk", features, table, operands)  # float32
+        return y + jnp.broadcast_to(bias, y.shape)
+
+    @hk.name_like("__call__")
+    def queries(self, features: jax.Array) -> dict[str, ByteArray]:
+        """Returns none: it asks nothing."""
+        del features
+        return {}
+
+    @hk.name_like("__call__")
+    def read(self, features: jax.Array, queries, *, is_training: bool = False) -> dict:
+        """Returns no row for no query."""
+        del features, is_training
+        if queries:
+            raise ValueError(f"a model of all tokens answers no queries, got {sorted(queries)}")
+        return {}
+
+    @hk.name_like("__call__")
+    def plans(self, features: jax.Array) -> dict[str, Plan]:
+        """Returns no plan: there is no decoder."""
+        del features
+        return {}

@@ -16,8 +16,10 @@ from perceiver.specs.image_classifier import ImageClassifier
 from perceiver.specs.image_resnet import ImageResNet
 from perceiver.specs.image_transformer import ImageTransformer
 from perceiver.specs.masked_lm import MaskedLM
+from perceiver.specs.masked_lm_transformer import MaskedLMTransformer
 from perceiver.specs.optical_flow import OpticalFlow
 from perceiver.specs.spec import DTYPES, Spec
+from perceiver.specs.text_classifier import MULTITASK, TextClassifier
 from perceiver.specs.transformer import Transformer
 from perceiver.specs.video_autoencoder import VideoAutoencoder
 
@@ -25,27 +27,41 @@ __all__ = [
     "DTYPES",
     "IMAGE_CLASSIFIERS",
     "KINDS",
+    "MASKED_LMS",
+    "MULTITASK",
     "Backbone",
     "ClipClassifier",
     "ImageClassifier",
     "ImageResNet",
     "ImageTransformer",
     "MaskedLM",
+    "MaskedLMTransformer",
     "OpticalFlow",
     "Spec",
+    "TextClassifier",
     "Transformer",
     "VideoAutoencoder",
     "parse",
 ]
 
 _IMAGE_CLASSIFIERS = (ImageClassifier, ImageResNet, ImageTransformer)
+_MASKED_LMS = (MaskedLM, MaskedLMTransformer)
 
 KINDS: dict[str, type[Spec]] = {
     cls.kind: cls
-    for cls in (*_IMAGE_CLASSIFIERS, ClipClassifier, MaskedLM, OpticalFlow, VideoAutoencoder)
+    for cls in (
+        *_IMAGE_CLASSIFIERS,
+        ClipClassifier,
+        *_MASKED_LMS,
+        OpticalFlow,
+        TextClassifier,
+        VideoAutoencoder,
+    )
 }
 # Kinds that take images and give logits of classes: trained and used in the same way.
 IMAGE_CLASSIFIERS = tuple(cls.kind for cls in _IMAGE_CLASSIFIERS)
+# The same of kinds that take tokens, some of them hidden, and give logits of tokens.
+MASKED_LMS = tuple(cls.kind for cls in _MASKED_LMS)
 
 
 def parse(spec: Mapping[str, Any] | Spec) -> Spec:

@@ -9,6 +9,7 @@ import numpy as np
 
 from perceiver import specs, tokenizer
 from perceiver.runner import Runner
+from perceiver.subwords import Subwords
 from perceiver.use.items import listed
 
 MARK = re.compile(r"\[MASK(?::(\d+))?\]")  # [MASK]: one byte; [MASK:9]: nine
@@ -41,20 +42,21 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     """Returns {"tokens", "input_mask"} [B, length], padded to a power of two.
 
     Args:
-      spec: of the model. usage: unused, bytes need none.
+      spec: of the model.
+      usage: its tokenizer.
       texts: one or several: strings, UTF-8 bytes, or arrays of token ids [length].
 
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    del usage
     texts = listed(texts)
-    ids = [x if isinstance(x, np.ndarray) else tokenizer.encode(x) for x in texts]
+    encode = _encoder(usage)
+    ids = [x if isinstance(x, np.ndarray) else encode(x) for x in texts]
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
             raise ValueError(
-                f"text {i} has {len(row)} bytes, but the model reads 1 to {spec.max_length}; "
-                "cut it into windows"
+                f"text {i} has {len(row)} {_unit(usage)}, but the model reads 1 to "
+                f"{spec.max_length}; cut it into windows"
             )
     longest = max(map(len, ids), default=0)
     length = min(max(_SHORTEST, 1 << (longest - 1).bit_length()), spec.max_length)
@@ -63,6 +65,17 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
         row[: len(x)] = x
     mask = np.arange(length)[None] < np.array([[len(x)] for x in ids], int).reshape(-1, 1)
     return {"tokens": tokens, "input_mask": mask}
+
+
+def _encoder(usage: dict[str, Any]):
+    """Returns what makes token ids of a text."""
+    if usage.get("tokenizer", "bytes") == "bytes":
+        return tokenizer.encode
+    return Subwords(usage["file"]).encode
+
+
+def _unit(usage: dict[str, Any]) -> str:
+    return "bytes" if usage.get("tokenizer", "bytes") == "bytes" else "subwords"
 
 
 def fill_mask(

@@ -59,7 +59,10 @@ THIRD_PARTY = {
 }
 
 # package -> what only some of it needs: extras, imported where they are used
-OPTIONAL = {"data": {"apache_beam"}, "perceiver": {"av", "huggingface_hub", "torch"}}
+OPTIONAL = {
+    "data": {"apache_beam", "datasets", "pyarrow", "sentencepiece"},
+    "perceiver": {"av", "huggingface_hub", "sentencepiece", "torch"},
+}
 
 # import name -> distribution, where they differ by more than punctuation
 DISTRIBUTIONS = {
@@ -88,10 +91,11 @@ LAYERS = {
             "positions",
             "products",
             "released",
+            "subwords",
             "tiles",
             "tokenizer",
         ),
-        ("attention", "byte_array", "layers", "media_windows"),
+        ("attention", "byte_array", "layers", "media_windows", "sequences"),
         ("convolution", "residual"),
         ("blocks", "cross_attention"),
         ("cross_attend",),
@@ -114,6 +118,7 @@ LAYERS = {
             "attention_picture",
             "broken",
             "command",
+            "completions",
             "confusion_picture",
             "curves",
             "integrity",
@@ -131,6 +136,8 @@ LAYERS = {
             "schedules",
             "sharding",
             "speed",
+            "sweep_table",
+            "text_metrics",
             "workdir",
         ),
         ("step",),
@@ -141,7 +148,7 @@ LAYERS = {
         ("export",),
         ("evaluate",),
         ("loop", "pictures"),
-        ("__main__",),
+        ("__main__", "sweep"),
     ],
 }
 

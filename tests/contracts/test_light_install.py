@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 import perceiver
-from perceiver import media
+from perceiver import media, subwords
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -26,6 +26,7 @@ ABSENT = (
     "ml_collections",
     "optax",
     "orbax",
+    "sentencepiece",
     "sklearn",
     "tensorboardX",
     "tensorflow",
@@ -38,7 +39,7 @@ import json, pathlib, sys
 for name in {absent!r}:
     sys.modules[name] = None  # importing it fails
 import perceiver
-from perceiver import media
+from perceiver import media, subwords
 from perceiver import predict
 from perceiver.weights import __main__ as weights
 
@@ -87,10 +88,11 @@ def test_the_library_needs_no_extra(tmp_path):
     [
         (lambda: perceiver.load("deepmind/optical-flow-perceiver"), "pip install huggingface-hub"),
         (lambda: media.read(__file__, (8, 8), **_RATES), "pip install av"),
+        (lambda: subwords.Subwords(__file__), "pip install sentencepiece"),
     ],
 )
 def test_what_needs_an_extra_names_it(call, extra, monkeypatch):
-    for name in ("av", "huggingface_hub"):
+    for name in ("av", "huggingface_hub", "sentencepiece"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=extra):
         call()

@@ -13,7 +13,21 @@ import perceiver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PINNED = {"py311": "0.10.2", "py312": "0.12.0.1"}  # pinned set -> its jax
-EXTRAS = {"beam", "parity", "cuda", "hub", "media", "notebooks", "prepare", "test", "tpu", "train"}
+EXTRAS = {
+    "beam",
+    "cuda",
+    "datasets",
+    "hub",
+    "media",
+    "notebooks",
+    "parity",
+    "prepare",
+    "subwords",
+    "test",
+    "text",
+    "tpu",
+    "train",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Fixtures of the data tests: a `data` section with every field that the package reads."""
 
 import ml_collections
+import numpy as np
 import pytest
 
 _FIELDS = {
@@ -24,9 +25,17 @@ _FIELDS = {
     "time_jitter": 0,
     "class_balanced": False,
     "broken_limit": 100,
+    "text_fields": (),
+    "label_field": "label",
+    "regression": False,
     "seq_len": 31,
+    "weights": (),
+    "documents": 10,
     "masking": "word",
     "mask_rate": 0.15,
+    "span_length": 20.0,
+    "tokenizer": "bytes",
+    "piece_bytes": 5.0,
     "train_split": "",
     "eval_split": "",
 }
@@ -36,3 +45,17 @@ _FIELDS = {
 def make_config():
     """Returns a function: fields to change -> config section."""
     return lambda **fields: ml_collections.ConfigDict(_FIELDS | fields)
+
+
+@pytest.fixture
+def write_store():
+    """Returns a function that writes a text store: folder, documents as bytes -> folder."""
+
+    def write(folder, documents):
+        folder.mkdir(parents=True)
+        (folder / "bytes.bin").write_bytes(b"".join(documents))
+        starts = np.cumsum([0, *map(len, documents)], dtype=np.int64)
+        np.save(folder / "documents.npy", starts)
+        return folder
+
+    return write

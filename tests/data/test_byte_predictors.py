@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import data
-from data import byte_predictors, stdlib_text, text
+from data import byte_predictors, masking, stdlib_text, tokenising
 from perceiver import tokenizer
 
 _ALPHA = 0.5
@@ -37,11 +37,23 @@ def test_fit_by_hand():
 
 
 def test_fit_knows_what_is_never_hidden():
-    predictors = byte_predictors.fit(stream(b"a b"), hidden=text.hidden_bytes("word"), alpha=_ALPHA)
+    predictors = byte_predictors.fit(
+        stream(b"a b"), hidden=tokenising.hidden_bytes("word"), alpha=_ALPHA
+    )
     assert predictors.unigram[ord("a")] == pytest.approx(1.5 / (2 + 250 * _ALPHA))
     assert predictors.unigram[ord(" ")] == 0
     assert predictors.unigram.sum() == pytest.approx(1)
     assert not predictors.bigram[:, ord(" ")].any()
+
+
+@pytest.mark.parametrize("size", [1, 2, 11, 12, 13, 101])
+def test_counting_in_chunks_changes_nothing(rng, monkeypatch, size):
+    content = rng.integers(5, size=size).astype(np.uint8)
+    whole = byte_predictors.fit(content)
+    monkeypatch.setattr(byte_predictors, "_CHUNK", 11)
+    chunked = byte_predictors.fit(content)
+    np.testing.assert_array_equal(chunked.unigram, whole.unigram)
+    np.testing.assert_array_equal(chunked.bigram, whole.bigram)
 
 
 def test_score_by_hand():
@@ -59,7 +71,7 @@ def test_score_by_hand():
 
 
 def test_hidden_steps_pass_through_bytes_that_may_be_hidden():
-    hidden = text.hidden_bytes("word")
+    hidden = tokenising.hidden_bytes("word")
     predictors = byte_predictors.fit(stream(b"ab ba ab"), hidden=hidden, alpha=_ALPHA)
     raw = byte_predictors.fit(stream(b"ab ba ab"), alpha=_ALPHA).bigram
     a, b = b"ab"
@@ -96,11 +108,11 @@ def test_bad_arguments():
         byte_predictors.fit(stream(b""))
 
 
-@pytest.mark.parametrize("masking", text.MASKINGS)
-def test_context_helps_on_real_text(make_config, masking):
-    config = make_config(source="stdlib_text", seq_len=512, masking=masking)
-    hidden = text.hidden_bytes(masking)
-    predictors = byte_predictors.fit(stdlib_text.stream("train"), hidden=hidden)
+@pytest.mark.parametrize("name", masking.MASKINGS)
+def test_context_helps_on_real_text(make_config, name):
+    config = make_config(source="stdlib_text", seq_len=512, masking=name)
+    hidden = tokenising.hidden_bytes(name)
+    predictors = byte_predictors.fit(stdlib_text.read("train"), hidden=hidden)
     batches = data.load(config, "validation", batch_size=101, seed=0, train=False)
     scores = byte_predictors.score(predictors, (next(batches) for _ in range(3)))
     batches.close()

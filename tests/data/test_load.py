@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -9,11 +10,26 @@ from data import stdlib_text
 
 @pytest.mark.parametrize(
     "name",
-    ["", "digit", "tfds", "tfds:", "folder", "folder:", "digits:", "digits:x", ":mnist", "clips"],
+    [
+        "",
+        "digit",
+        "tfds",
+        "tfds:",
+        "folder",
+        "folder:",
+        "digits:",
+        "digits:x",
+        ":mnist",
+        "clips",
+        "text:",
+    ],
 )
 def test_unknown_data_set(make_config, name):
-    choices = "clips:NAME, digits, folder:PATH, noisy_digits, stdlib_text, tfds:NAME"
-    message = f"data.source '{name}' is unknown: choose one of {choices}"
+    choices = (
+        "clips:NAME, digits, folder:PATH, noisy_digits, rows:PATH, stdlib_packages, stdlib_text, "
+        "text:NAME+..., tfds:NAME, tfds_text:NAME"
+    )
+    message = re.escape(f"data.source {name!r} is unknown: choose one of {choices}")
     with pytest.raises(ValueError, match=message):
         data.load(make_config(source=name), "train", batch_size=2, seed=0, train=True)
     with pytest.raises(ValueError, match=message):
@@ -40,6 +56,6 @@ def test_import_is_light():
 
 def test_stream_is_for_text_alone(make_config):
     config = make_config(source="stdlib_text")
-    assert data.stream(config, "validation") is stdlib_text.stream("validation")
+    assert data.stream(config, "validation") is stdlib_text.read("validation")
     with pytest.raises(ValueError, match=r"data\.source 'digits' is no text"):
         data.stream(make_config(), "train")

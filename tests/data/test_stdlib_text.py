@@ -60,7 +60,7 @@ def test_no_content_is_in_both_splits(documents):
 def test_splits_have_the_stated_sizes(documents):
     held_out = sum(stdlib_text.split_of(path) == "validation" for path in documents)
     assert abs(held_out / len(documents) - 0.1) < 4 * (0.1 * 0.9 / len(documents)) ** 0.5
-    sizes = {split: len(stdlib_text.stream(split)) for split in data.SPLITS}
+    sizes = {split: len(stdlib_text.read(split)) for split in data.SPLITS}
     assert sizes["train"] > 5e6
     assert sizes["validation"] > 3e5
 
@@ -72,7 +72,7 @@ def test_split_of_a_path_never_changes():
 
 def test_stream_is_the_documents_of_its_split(documents):
     for split in data.SPLITS:
-        stream = stdlib_text.stream(split)
+        stream = stdlib_text.read(split)
         assert not stream.flags.writeable
         chosen = [
             content for path, content in documents.items() if stdlib_text.split_of(path) == split

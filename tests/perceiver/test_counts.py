@@ -24,6 +24,9 @@ COUNTS = {
     # Perceiver IO, table 1: "201M" (UTF-8 bytes) and "425M" (the same, "++").
     "masked-lm-bytes": 201_108_230,
     "masked-lm-bytes-plus": 425_607_430,
+    # The same: "223M" (SentencePiece), and "20M" (BERT on bytes, matched FLOPs).
+    "masked-lm-sentencepiece": 223_155_456,
+    "bert-bytes": 20_098_310,
     # Perceiver, tables 6 and 7: "44.9M", eight cross-attends of which the last seven share weights.
     "perceiver-imagenet": 44_912_254,
     # Perceiver, table 6, and Perceiver IO, table 7: "42.1M", one cross-attend.
@@ -70,6 +73,8 @@ PUBLISHED = {
     "perceiver-imagenet-conv": "42.1",
     "resnet-50": "25.6",
     "masked-lm-bytes": "201",
+    "masked-lm-sentencepiece": "223",
+    "bert-bytes": "20",
     "audioset-raw": "25.0",
     "audioset-mel": "88.2",
 }

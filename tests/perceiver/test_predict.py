@@ -25,6 +25,9 @@ SPECS = {
     | {"kind": "clip_classifier", "video_shape": (2, 8, 16, 3), "video_patch": (2, 4, 4)}
     | {"classes": 7, "video_bands": 2, "audio": "raw", "samples": 3840, "audio_bands": 3}
     | {"query_channels": 8},
+    "labels": COMMON
+    | {"kind": "text_classifier", "max_length": 99, "embedding_channels": 8, "cross_qk_channels": 8}
+    | {"query_qk_channels": 8, "classes": 4, "tasks": ("one", "two"), "task_classes": (3, 1)},
     "video": COMMON
     | {"kind": "video_autoencoder", "video_shape": (2, 8, 16, 3), "samples": 3840, "classes": 7}
     | {"video_bands": 2, "audio_bands": 3, "label_query_channels": 20, "decoder_channels": 8},
@@ -72,6 +75,19 @@ def test_texts_are_filled_in(models, capsys, monkeypatch):
     assert first["text"].startswith("one ")
     assert first["spans"][0]["start"] == 4
     assert second["spans"][0]["stop"] == 9
+
+
+def test_texts_and_pairs_get_labels_or_a_number(models, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("one"))
+    predict.main([str(models / "labels"), "-", "one[SEP]two", "--json", "--task", "one"])
+    alone, pair = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {row["label"] for row in pair["labels"]} == {"class 0", "class 1", "class 2"}
+    assert alone["labels"] != pair["labels"]
+    predict.main([str(models / "labels"), "one[SEP]two", "--task", "two"])
+    assert capsys.readouterr().out.startswith("one[SEP]two: class 3 ")
+    with pytest.raises(SystemExit):
+        predict.main([str(models / "labels"), "one"])
+    assert "this model wants one of one, two" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["png", "npy", "flo"])

@@ -124,14 +124,17 @@ def test_the_pictures_of_a_run_are_drawn_again(run, capsys):
     assert (run / "attention.png").is_file()
 
 
-def test_a_task_without_predictions_has_its_metrics(tmp_path, capsys):
+def test_a_masked_language_model_has_perplexity_and_completions(tmp_path, capsys):
     c = masked_lm.get_config("embedded,smoke")
     model = perceiver.fresh(c.model.to_dict())
     model.save(tmp_path / "model")
     words = ("--config=configs/masked_lm.py:embedded,smoke", f"--weights={tmp_path / 'model'}")
     found = call(capsys, *words, "--config.placement=single", f"--out={tmp_path / 'out'}")
     assert {"loss", "bits", "accuracy", "unigram/bits"} <= found.keys()
-    assert found["files"] == {}
+    assert found["perplexity"] == pytest.approx(2 ** found["bits"], rel=1e-4)
+    assert found["files"].keys() == {"sources", "completions"}
+    text = (tmp_path / "out" / "completions.txt").read_text()
+    assert text.count("=== window") == 4
 
 
 def test_another_use_of_the_weights_is_noticed(run, tmp_path, capsys):

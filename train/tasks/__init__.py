@@ -5,7 +5,7 @@ A new task is a module with `make(config, info) -> Task` and a line in `TASKS`.
 
 from typing import Any
 
-from train.tasks import classification, masked_lm, tagging
+from train.tasks import classification, masked_lm, tagging, text_classification
 from train.tasks.task import Batch, Task
 
 __all__ = ["TASKS", "Batch", "Task", "make"]
@@ -14,6 +14,7 @@ TASKS = {
     "classification": classification.make,
     "masked_lm": masked_lm.make,
     "tagging": tagging.make,
+    "text_classification": text_classification.make,
 }
 
 

@@ -1,0 +1,28 @@
+"""What a masked language model without latents is."""
+
+import dataclasses
+
+from perceiver.specs.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLMTransformer(Transformer):
+    """Token ids [B, M] -> logits [B, M, K], by a Transformer on all tokens, as BERT.
+
+    Perceiver IO, table 1 and appendix F.3 compare with it on bytes. Layers are pre-norm, as the
+    Perceiver's are; the output shares the embedding, with no layer in between.
+    """
+
+    kind = "masked_lm_transformer"
+
+    vocabulary: int = 262
+    max_length: int = 2048  # M at most
+    layers: int = 6
+    channels: int = 512
+    heads: int = 8
+    embedding_scale: float = 0.02  # standard deviation at the start
+    position_scale: float = 0.02  # the same of the input positions, which are added to it
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._positive("vocabulary", "max_length", "embedding_scale", "position_scale")
