@@ -11,7 +11,8 @@ VENV ?= .venv
 ARGS ?=
 # Processes that share the tests, whole files each; one takes up to 6 GiB.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# A process that crashes ends the run: replaced, the run may wait for it for ever.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 # The interpreters that `make pins` freezes.
 PYTHON311 ?= python3.11
 PYTHON312 ?= python3.12

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.dataset import BrokenExample, Dataset, Example, Source
 from data.transforms import Cast, Keep
-from perceiver import sequences
+from perceiver import coders, sequences
 
 SCORE = ("score",)  # the labels of a task whose answer is a number: its one output
 
@@ -29,7 +29,7 @@ def dataset(source: Source, config: Any, *, numbers: bool, several: bool = False
     """
     if config.seq_len < 1:
         raise ValueError(f"data.seq_len must be at least 1, got {config.seq_len}")
-    sequences.coder(config.tokenizer)  # a file that cannot be read is told here
+    coders.coder(config.tokenizer)  # a file that cannot be read is told here
     steps = [
         JoinTexts(config.seq_len, config.tokenizer),
         Cast("label", np.float32 if numbers else np.int32),
@@ -44,7 +44,7 @@ class JoinTexts:
     """`texts` -> `tokens` and `input_mask`, cut as `perceiver.sequences.join` says."""
 
     seq_len: int
-    tokenizer: str = "bytes"  # see `sequences.coder`
+    tokenizer: str = "bytes"  # see `coders.coder`
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Adds both fields.
@@ -57,7 +57,7 @@ class JoinTexts:
             if not text.strip():
                 which = f"text {number + 1} of {len(texts)}" if len(texts) > 1 else "the text"
                 raise BrokenExample(f"{which} is empty")
-        coder = sequences.coder(self.tokenizer)
+        coder = coders.coder(self.tokenizer)
         ids = sequences.join([coder.encode(x) for x in texts], self.seq_len, coder.continues)
         tokens, mask = sequences.pad([ids], self.seq_len)
         return example | {"tokens": tokens[0], "input_mask": mask[0]}

@@ -74,12 +74,12 @@ class Pretrained:
         return self.runner.apply({name: np.asarray(x) for name, x in inputs.items()})
 
     def fill_mask(self, texts, *, spans=None, top_k: int = 5):
-        """Fills in masked bytes: `fill_mask("where some words are[MASK:9]")`.
+        """Fills in masked tokens, bytes or subwords: `fill_mask("some words are[MASK:9]")`.
 
         Args:
-          texts: a text or several, each byte to fill in marked [MASK], n of them [MASK:n].
+          texts: a text or several, each token to fill in marked [MASK], n of them [MASK:n].
           spans: instead of marks, the (start, stop) bytes to hide (of each text, if several).
-          top_k: candidates for each byte.
+          top_k: candidates for each token.
 
         Returns:
           `use.text.Filled`, or a list of them.
@@ -88,15 +88,10 @@ class Pretrained:
           ValueError: nothing is masked, a text is too long, or this is no masked_lm.
         """
         self._require("fill_mask")
-        if self.usage.get("tokenizer", "bytes") != "bytes":
-            raise ValueError(
-                f"{self.source or 'this'} was trained on subwords; fill_mask fills in bytes. Call "
-                "the model with token ids of perceiver.subwords.Subwords, some of them [MASK]"
-            )
         if several(texts):
-            return text.fill_mask(self.runner, texts, spans=spans, top_k=top_k)
+            return text.fill_mask(self.runner, texts, self.usage, spans=spans, top_k=top_k)
         spans = None if spans is None else [spans]
-        return text.fill_mask(self.runner, [texts], spans=spans, top_k=top_k)[0]
+        return text.fill_mask(self.runner, [texts], self.usage, spans=spans, top_k=top_k)[0]
 
     def classify(self, inputs, *, top_k: int = 5, task: str = ""):
         """Returns the best (label, probability) pairs of one input, or a list for each of several.

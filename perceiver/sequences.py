@@ -1,48 +1,16 @@
 """Texts and pairs of texts as rows of token ids, the same in training and use."""
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from perceiver import tokenizer
-from perceiver.subwords import Subwords
-
-# Of each id of a byte: whether it continues a UTF-8 character.
-_CONTINUES = np.zeros(tokenizer.VOCABULARY, bool)
-_CONTINUES[tokenizer.OFFSET + 0x80 : tokenizer.OFFSET + 0xC0] = True
+from perceiver import coders, tokenizer
 
 SEPARATOR = "[SEP]"  # as people write it, between the two texts of a pair
 
 
-class Coder(NamedTuple):
-    """A tokeniser: from texts to ids, and what is known of the ids."""
-
-    encode: Callable[[str | bytes], np.ndarray]  # -> int32 [M]
-    continues: np.ndarray  # bool [vocabulary], ids that continue a UTF-8 character
-
-    @property
-    def vocabulary(self) -> int:
-        """The number of ids."""
-        return len(self.continues)
-
-
-@functools.lru_cache(maxsize=2)
-def coder(name: str) -> Coder:
-    """Returns the tokeniser of `config.data.tokenizer`: "bytes", or a SentencePiece model's file.
-
-    Raises:
-      ImportError, FileNotFoundError, ValueError: as `Subwords`.
-    """
-    if name == "bytes":
-        return Coder(tokenizer.encode, _CONTINUES)
-    subwords = Subwords(name)
-    return Coder(subwords.encode, subwords.continues)
-
-
 def join(
-    parts: Sequence[np.ndarray], length: int, continues: np.ndarray = _CONTINUES
+    parts: Sequence[np.ndarray], length: int, continues: np.ndarray = coders.BYTES.continues
 ) -> np.ndarray:  # [<= length] int32
     """Returns ids of one text, or of several with [SEP] in between.
 
@@ -52,7 +20,7 @@ def join(
     Args:
       parts: ids [M] of each text.
       length: the most ids that there may be.
-      continues: of the tokeniser, see `Coder`.
+      continues: of the tokeniser, see `coders.Coder`.
 
     Raises:
       ValueError: not even the separators have room.

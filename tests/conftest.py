@@ -41,6 +41,17 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("project")
 
 
+_MANY_MAPPINGS = 8_000  # with about 4 GB of programs
+
+
+def _mappings() -> int:
+    """Returns how many mappings of memory this process has; 0 where the system does not tell."""
+    try:
+        return pathlib.Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests that need what this machine or this run does not have."""
     missing = {
@@ -54,6 +65,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (is_missing, reason) in missing.items():
             if is_missing and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drop_programs():
+    """Drops compiled programs after a file of tests, when they have become many.
+
+    Each takes some mappings of memory of its own. A process may have 65,530 of them (Linux's
+    default), and where no more can be had XLA crashes.
+    """
+    yield
+    if _mappings() > _MANY_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 from perceiver import tokenizer
 
 SHOWN = 4  # windows
+_WIDTH = 300  # characters of `line`
 
 Batch = dict[str, np.ndarray]
 
@@ -38,6 +39,17 @@ def render(batch: Batch, guesses: np.ndarray, decode: Callable[[np.ndarray], str
         title = f"window {row}: {right} of {int(hidden.sum())} hidden tokens are right"
         parts.append(f"=== {title}\n{_window(truth, guess, hidden, decode)}\n")
     return "\n".join(parts)
+
+
+def line(batch: Batch, guesses: np.ndarray, decode: Callable[[np.ndarray], str]) -> str:
+    """Returns the beginning of the first window of a batch with something hidden, on one line."""
+    rows = np.flatnonzero((batch["target_mask"] & batch["input_mask"]).any(axis=1) & batch["mask"])
+    if not len(rows):
+        return ""
+    first = {name: x[rows[:1]] for name, x in batch.items()}
+    _, _, text = render(first, guesses[rows[:1]], decode).partition("\n")
+    text = "\u23ce".join(text.strip("\n").split("\n"))  # a sign of return
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]} ..."
 
 
 def write(path: Path, text: str) -> Path:

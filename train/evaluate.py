@@ -102,8 +102,7 @@ def draw(model: trained.Trained, folder: pathlib.Path) -> dict[str, pathlib.Path
     """Draws what the task has to show of the first examples; returns {what: file}."""
     experiment = model.experiment
     params, net_state = export.weights_of(experiment, model.state)
-    with contextlib.closing(experiment.batches("validation", train=False, whole=True)) as batches:
-        return experiment.task.show(params, net_state, next(iter(batches)), folder)
+    return experiment.task.show(params, net_state, experiment.first_batch(), folder)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Everything that a config determines, made and checked before any time is spent."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -39,6 +40,11 @@ class Experiment:
             host_index=0 if whole else jax.process_index(),
             host_count=1 if whole else jax.process_count(),
         )
+
+    def first_batch(self) -> data.Batch:
+        """Returns the first validation batch, the same on all hosts: examples to show."""
+        with contextlib.closing(self.batches("validation", train=False, whole=True)) as batches:
+            return next(iter(batches))
 
     def init_state(self) -> step.TrainState:
         """Returns a fresh state; run it through `placement.init`."""

@@ -111,6 +111,7 @@ def _train(experiment, state, batches, window, checkpoints, report, watch, broke
     references = experiment.task.references(
         experiment.batches("validation", train=False, whole=True)
     )
+    sample = experiment.first_batch() if experiment.task.remark else None
     step, results = start, {}
     while True:
         last = step == config.steps
@@ -121,6 +122,10 @@ def _train(experiment, state, batches, window, checkpoints, report, watch, broke
                     results = evaluate(experiment, eval_step, state, broken) | references
                 if step > start:  # else its line is there already
                     report.write(step, results, prefix="validation")
+                    if sample is not None:
+                        with report.paused():
+                            weights = export.weights_of(experiment, state)
+                            report.say(experiment.task.remark(*weights, sample))
             if step > start and (last or step % config.save_every == 0):
                 _check(window, checkpoints)  # what is not finite is never saved
                 with report.paused():
@@ -174,8 +179,7 @@ def _finish(experiment, weights, folder: pathlib.Path, report: Report) -> None:
     task, (params, net_state) = experiment.task, weights
     native.save(folder / "model", task.model, params, net_state, task.usage)
     curves.draw(folder / "metrics.jsonl", folder / "curves.png")
-    with contextlib.closing(experiment.batches("validation", train=False, whole=True)) as batches:
-        batch = next(iter(batches))
+    batch = experiment.first_batch()
     shown = task.show(params, net_state, batch, folder) | task.samples(batch, folder)
     shown = {"model": folder / "model", "curves": folder / "curves.png"} | shown
     for what, path in shown.items():

@@ -7,32 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import specs, tokenizer
+from perceiver import coders, specs, tokenizer
+from perceiver.coders import Coder
 from perceiver.runner import Runner
-from perceiver.subwords import Subwords
 from perceiver.use.items import listed
 
-MARK = re.compile(r"\[MASK(?::(\d+))?\]")  # [MASK]: one byte; [MASK:9]: nine
+MARK = re.compile(r"\[MASK(?::(\d+))?\]")  # [MASK]: one token; [MASK:9]: nine
 
-_SHORTEST = 64  # bytes: texts are padded to this, or to the next power of two
+_SHORTEST = 64  # tokens: texts are padded to this, or to the next power of two
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
     """A masked stretch and what the model puts there."""
 
-    start: int  # in bytes
+    start: int  # in tokens: bytes, or subwords
     stop: int
-    text: str  # the most probable bytes; broken UTF-8 becomes U+FFFD
-    probability: float  # of these bytes, given the rest: the product over the span
-    candidates: tuple[
-        tuple[tuple[str, float], ...], ...
-    ]  # for each byte, the best and how probable
+    text: str  # the most probable tokens; broken UTF-8 becomes U+FFFD
+    probability: float  # of these tokens, given the rest: the product over the span
+    # For each token, the best and how probable.
+    candidates: tuple[tuple[tuple[str, float], ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-    """A text whose masked bytes are filled in."""
+    """A text whose masked tokens are filled in."""
 
     text: str
     spans: tuple[Span, ...]
@@ -49,13 +48,12 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    texts = listed(texts)
-    encode = _encoder(usage)
-    ids = [x if isinstance(x, np.ndarray) else encode(x) for x in texts]
+    coder = coders.of_usage(usage)
+    ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in listed(texts)]
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
             raise ValueError(
-                f"text {i} has {len(row)} {_unit(usage)}, but the model reads 1 to "
+                f"text {i} has {len(row)} {coder.unit}, but the model reads 1 to "
                 f"{spec.max_length}; cut it into windows"
             )
     longest = max(map(len, ids), default=0)
@@ -67,57 +65,56 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     return {"tokens": tokens, "input_mask": mask}
 
 
-def _encoder(usage: dict[str, Any]):
-    """Returns what makes token ids of a text."""
-    if usage.get("tokenizer", "bytes") == "bytes":
-        return tokenizer.encode
-    return Subwords(usage["file"]).encode
-
-
-def _unit(usage: dict[str, Any]) -> str:
-    return "bytes" if usage.get("tokenizer", "bytes") == "bytes" else "subwords"
-
-
 def fill_mask(
     run: Runner,
     texts: Sequence[str | bytes],
+    usage: dict[str, Any],
     *,
     spans: Sequence[Sequence[tuple[int, int]]] | None = None,
     top_k: int = 5,
 ) -> list[Filled]:
-    """Fills in the masked bytes of texts, each independently of the others, as trained.
+    """Fills in the masked tokens of texts, each independently of the others, as trained.
 
     Args:
       run: the model.
-      texts: with marks [MASK] (one byte) or [MASK:9] (nine) in them; or whole, with spans.
-      spans: for each text, which bytes to hide: (start, stop) pairs.
-      top_k: how many candidates each byte gets.
+      texts: with marks [MASK] (one token: a byte, or a subword) or [MASK:9] (nine) in them, what
+        stands between marks being tokenised by itself; or whole, with spans.
+      usage: of the model: its tokenizer.
+      spans: for each text, which of its UTF-8 bytes to hide: (start, stop) pairs. A subword hides
+        whole.
+      top_k: how many candidates each token gets.
 
     Raises:
-      ValueError: nothing is masked, or a span lies outside of its text.
+      ValueError: nothing is masked, a span lies outside of its text, or the tokeniser does not keep
+        a text as it is, so that it has no place for a span.
     """
-    if not 1 <= top_k <= 256:
-        raise ValueError(f"top_k must lie in 1..256, got {top_k}")
+    coder = coders.of_usage(usage)
+    choices = np.flatnonzero(coder.sizes)  # no special tokens
+    if not 1 <= top_k <= len(choices):
+        raise ValueError(f"top_k must lie in 1..{len(choices)}, got {top_k}")
     if spans is None:
-        masked = [_marked(text) for text in texts]
+        masked = [_marked(text, coder) for text in texts]
     else:
         if len(spans) != len(texts):
             raise ValueError(f"{len(spans)} lists of spans for {len(texts)} texts; give one each")
-        masked = [_hide(text, some) for text, some in zip(texts, spans, strict=True)]
-    logits = run.apply(prepare(run.model.spec, {}, [ids for ids, _ in masked]))
-    return [_fill(ids, some, y, top_k) for (ids, some), y in zip(masked, logits, strict=True)]
+        masked = [_hide(text, some, coder) for text, some in zip(texts, spans, strict=True)]
+    logits = run.apply(prepare(run.model.spec, usage, [ids for ids, _ in masked]))
+    return [
+        _fill(ids, some, y[: len(ids), choices], choices, coder, top_k)
+        for (ids, some), y in zip(masked, logits, strict=True)
+    ]
 
 
-def _marked(text: str | bytes) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def _marked(text: str | bytes, coder: Coder) -> tuple[np.ndarray, list[tuple[int, int]]]:
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     parts, spans, size, end = [], [], 0, 0
     for mark in MARK.finditer(text):
-        before = tokenizer.encode(text[end : mark.start()])
+        before = coder.encode(text[end : mark.start()])
         count = int(mark[1] or 1)
         parts += [before, np.full(count, tokenizer.MASK, np.int32)]
         start = size + len(before)
         if not count:
-            raise ValueError(f"{mark[0]} masks no byte; write [MASK:1] or more")
+            raise ValueError(f"{mark[0]} masks nothing; write [MASK:1] or more")
         if spans and spans[-1][1] == start:  # marks side by side are one span
             spans[-1] = spans[-1][0], start + count
         else:
@@ -125,44 +122,49 @@ def _marked(text: str | bytes) -> tuple[np.ndarray, list[tuple[int, int]]]:
         size, end = start + count, mark.end()
     if not spans:
         raise ValueError(
-            f"nothing is masked in {text[:80]!r}; write [MASK] for each byte, [MASK:9] for nine, "
-            "or give spans"
+            f"nothing is masked in {text[:80]!r}; write [MASK] for each of its {coder.unit}, "
+            "[MASK:9] for nine, or give spans"
         )
-    return np.concatenate([*parts, tokenizer.encode(text[end:])]), spans
+    return np.concatenate([*parts, coder.encode(text[end:])]), spans
 
 
-def _hide(text: str | bytes, spans: Sequence[tuple[int, int]]):
-    ids = tokenizer.encode(text).copy()
+def _hide(text: str | bytes, spans: Sequence[tuple[int, int]], coder: Coder):
+    size = len(text.encode() if isinstance(text, str) else text)
+    ids = coder.encode(text).copy()
+    ends = np.cumsum(coder.sizes[ids])  # in bytes
+    if len(ids) and ends[-1] != size:
+        raise ValueError(
+            f"the model's subwords are not {text[:80]!r} byte for byte, so that spans of bytes "
+            "have no place in them; mark with [MASK]"
+        )
+    found = []
     for start, stop in spans:
-        if not 0 <= start < stop <= len(ids):
-            raise ValueError(f"span {(start, stop)} lies outside of a text of {len(ids)} bytes")
-        ids[start:stop] = tokenizer.MASK
+        if not 0 <= start < stop <= size:
+            raise ValueError(f"span {(start, stop)} lies outside of a text of {size} bytes")
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        ids[first : last + 1] = tokenizer.MASK
+        found.append((int(first), int(last) + 1))
     if not spans:
         raise ValueError(f"no span is given for {text[:80]!r}")
-    return ids, list(spans)
+    return ids, found
 
 
-def _fill(ids: np.ndarray, spans, logits: np.ndarray, top_k: int) -> Filled:
-    # Only bytes are filled in: special tokens, and what else the vocabulary has, are left out.
-    scores = logits[: len(ids), tokenizer.OFFSET : tokenizer.VOCABULARY].astype(np.float64)
+def _fill(ids, spans, scores, choices, coder: Coder, top_k: int) -> Filled:
+    """Args: ids [M] with [MASK], scores [M, K] of the ids `choices` [K]."""
+    scores = scores.astype(np.float64)
     probabilities = np.exp(scores - scores.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
     filled = ids.copy()
     for start, stop in spans:
-        filled[start:stop] = order[start:stop, 0] + tokenizer.OFFSET
+        filled[start:stop] = choices[order[start:stop, 0]]
     found = []
     for start, stop in spans:
         best = np.take_along_axis(probabilities[start:stop], order[start:stop], axis=1)
         candidates = tuple(
-            tuple((_byte(b), float(p)) for b, p in zip(bytes_, row, strict=True))
-            for bytes_, row in zip(order[start:stop], best, strict=True)
+            tuple((coder.written(i), float(p)) for i, p in zip(tokens, row, strict=True))
+            for tokens, row in zip(choices[order[start:stop]], best, strict=True)
         )
-        text = tokenizer.decode(filled[start:stop])
+        text = coder.decode(filled[start:stop])
         found.append(Span(start, stop, text, float(np.prod(best[:, 0])), candidates))
-    return Filled(tokenizer.decode(filled), tuple(found))
-
-
-def _byte(value: int) -> str:
-    """Returns a byte as a character, or in hexadecimal if it is none by itself."""
-    return chr(value) if value < 128 else f"\\x{value:02x}"
+    return Filled(coder.decode(filled), tuple(found))

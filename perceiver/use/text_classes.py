@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import sequences, specs
+from perceiver import coders, sequences, specs
 from perceiver.runner import Runner
 from perceiver.use import image
 
@@ -34,7 +34,7 @@ def prepare(
     Raises:
       ValueError: an empty text, or a task that the model does not have.
     """
-    coder = sequences.coder(usage.get("file", "bytes"))
+    coder = coders.of_usage(usage)
     place = _place(spec, task)
     texts = texts if several(texts) else [texts]
     if not texts:

@@ -1,7 +1,8 @@
 """The project's own format: a folder with `model.safetensors` and `config.json`.
 
 The folder describes itself: `config.json` holds the model's spec and what is needed to use it
-(labels, preprocessing), so `load` builds the model without any other file.
+(labels, preprocessing), so `load` builds the model without any other file. The file of a
+tokeniser is copied into it as `tokenizer.model`.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from perceiver.weights.mapping import Params, flatten, unflatten
 from perceiver.weights.stored import Arrays
 
 FORMAT = 1
+_TOKENIZER = "tokenizer.model"
 _STATE = "state:"  # prefix of network state (batch norm averages) beside the parameters
 
 
@@ -34,13 +36,24 @@ class Saved:
 def save(
     folder: str | os.PathLike, model: Model, params, state, usage: dict[str, Any] | None = None
 ) -> None:
-    """Writes the folder; each file appears whole or not at all."""
+    """Writes the folder; each file appears whole or not at all.
+
+    Raises:
+      FileNotFoundError: the tokeniser's file is no longer where `usage` says.
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": FORMAT, "model": model.spec.to_dict(), "usage": usage or {}}
+    usage = dict(usage or {})
+    tokenizer = None
+    if "file" in usage:
+        tokenizer = pathlib.Path(usage["file"]).read_bytes()
+        usage["file"] = _TOKENIZER
+    config = {"format": FORMAT, "model": model.spec.to_dict(), "usage": usage}
     text = json.dumps(config, indent=2, ensure_ascii=False)  # may fail, so before any file changes
     names = flatten(params) | {_STATE + key: x for key, x in flatten(state).items()}
     tensors.write(folder / "model.safetensors", names)
+    if tokenizer is not None:
+        files.write(folder / _TOKENIZER, tokenizer)
     files.write(folder / "config.json", text.encode())
 
 
@@ -72,7 +85,10 @@ def load(folder: str | os.PathLike) -> Saved:
     _check_fit(folder, model, stored)
     params = {k: x.read() for k, x in stored.items() if not k.startswith(_STATE)}
     state = {k[len(_STATE) :]: x.read() for k, x in stored.items() if k.startswith(_STATE)}
-    return Saved(model, unflatten(params), unflatten(state), config["usage"])
+    usage = config["usage"]
+    if "file" in usage:
+        usage["file"] = str(folder / usage["file"])
+    return Saved(model, unflatten(params), unflatten(state), usage)
 
 
 def arrays(folder: str | os.PathLike) -> Arrays:

@@ -106,6 +106,18 @@ def test_a_completion_is_read_beside_the_truth():
     assert text == "=== window 0: 5 of 6 hidden tokens are right\n{the} {né|nx\ufffd} c\n"
 
 
+def test_a_line_shows_the_first_window_with_something_hidden():
+    targets = np.stack([tokenizer.encode("nothing!"), tokenizer.encode("a\nb cd e")])
+    hidden = np.zeros((2, 8), bool)
+    hidden[1, [4, 5]] = True
+    batch = {"targets": targets, "input_mask": np.ones((2, 8), bool), "target_mask": hidden}
+    batch["mask"] = np.ones(2, bool)
+    guesses = np.stack([targets[0], tokenizer.encode("a\nb xd e")])
+    assert completions.line(batch, guesses, tokenizer.decode) == "a⏎b {cd|xd} e"
+    batch["target_mask"] = np.zeros((2, 8), bool)
+    assert completions.line(batch, guesses, tokenizer.decode) == ""
+
+
 def test_the_best_guess_is_never_a_special_token(rng):
     logits = rng.standard_normal((2, 3, tokenizer.VOCABULARY))
     logits[..., tokenizer.MASK] = 100

@@ -125,7 +125,7 @@ def test_scores_of_a_split_are_the_tables(rng, tmp_path):
     both = {"logits": logits, "label": label, "task": np.arange(31) // 17}
     scores, files = several.assess(both, None)
     first = text_metrics.classification(label[:17], found[:17], 2)["matthews"]
-    second = text_metrics.pearson(label[17:], logits[17:, 2])
+    second = text_metrics.regression(label[17:], logits[17:, 2])["pearson"]
     assert scores["cola/score"] == first
     assert scores["stsb/score"] == pytest.approx(second)
     assert scores["score"] == pytest.approx((first + second) / 2)

@@ -3,8 +3,8 @@
 Of a mixture of texts, evaluation tells the bits of each source too. With subwords there are bits
 per byte besides, of the text that the hidden subwords stand for, which compare with those of bytes.
 Perplexity, in all and by source, is what `python -m train.evaluate` adds, with a table of the
-sources; what the model makes of some windows is written at the end of a run, and at any time before
-by `python -m train.pictures RUN`, of the last checkpoint.
+sources. What the model makes of a held-out window is said at each evaluation; more of them are
+written at the end of a run, and at any time before by `python -m train.pictures RUN`.
 """
 
 import math
@@ -84,12 +84,18 @@ def make(config: Any, info: Any) -> Task:
     def assess(predictions: Batch, folder: Path | None):
         return assess_sources(predictions, sources, folder)
 
-    def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
+    fill = jax.jit(lambda *given: model.apply(*given, is_training=False)[0])
+    decode = tokenizer.decode if subwords is None else subwords.decode
+
+    def guesses(params, net_state, batch: Batch) -> tuple[Batch, np.ndarray]:
         some = {name: x[: completions.SHOWN] for name, x in batch.items()}
-        fill = jax.jit(lambda *given: model.apply(*given, is_training=False)[0])
-        logits = np.asarray(fill(params, net_state, None, some))
-        decode = tokenizer.decode if subwords is None else subwords.decode
-        text = completions.render(some, completions.best(logits), decode)
+        return some, completions.best(np.asarray(fill(params, net_state, None, some)))
+
+    def remark(params, net_state, batch: Batch) -> str:
+        return completions.line(*guesses(params, net_state, batch), decode)
+
+    def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
+        text = completions.render(*guesses(params, net_state, batch), decode)
         return {"completions": completions.write(folder / "completions.txt", text)}
 
     def references(batches: Iterable[Batch]) -> dict[str, float]:
@@ -111,6 +117,7 @@ def make(config: Any, info: Any) -> Task:
         usage=usage,
         shown=("loss", "bits", "accuracy"),
         references=references,
+        remark=remark,
         show=show,
     )
 

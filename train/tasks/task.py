@@ -46,5 +46,8 @@ class Task:
     # (params, net_state, validation batch, folder) -> {what: file}: pictures of what the model does
     # with some examples.
     show: Callable[[Any, Any, Batch, Path], dict[str, Path]] = _nothing
+    # (params, net_state, validation batch) -> text: what a run says of some examples at each
+    # evaluation. None: nothing.
+    remark: Callable[[Any, Any, Batch], str] | None = None
     # (validation batch, folder) -> {what: file}: examples as files, to try the model on.
     samples: Callable[[Batch, Path], dict[str, Path]] = _nothing

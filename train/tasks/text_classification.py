@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from perceiver import sequences
+from perceiver import coders
 from train import assess as assessment
 from train import confusion_picture, losses, metrics, text_metrics
 from train.tasks.task import Task
@@ -144,7 +144,7 @@ def _check(spec: Any, section: Any, info: Any) -> None:
         raise ValueError(
             f"task 'text_classification' needs a text_classifier model, not a {spec.kind!r}"
         )
-    vocabulary = sequences.coder(section.tokenizer).vocabulary
+    vocabulary = coders.coder(section.tokenizer).vocabulary
     if spec.vocabulary < vocabulary:
         raise ValueError(
             f"model.vocabulary={spec.vocabulary}, but data.tokenizer={section.tokenizer!r} has "

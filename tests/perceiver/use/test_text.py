@@ -9,6 +9,8 @@ from perceiver import specs, tokenizer
 from perceiver.runner import Runner
 from perceiver.use import text
 
+BYTES = {"tokenizer": "bytes"}
+
 
 @pytest.fixture(scope="module")
 def run():
@@ -41,7 +43,7 @@ def logits(run, ids):
 
 
 def test_marks_become_mask_tokens_and_are_filled_with_the_best_bytes(run):
-    (filled,) = text.fill_mask(run, ["one [MASK]wo [MASK:3]ee"])
+    (filled,) = text.fill_mask(run, ["one [MASK]wo [MASK:3]ee"], BYTES)
     ids = np.concatenate(
         [
             tokenizer.encode("one "),
@@ -59,7 +61,7 @@ def test_marks_become_mask_tokens_and_are_filled_with_the_best_bytes(run):
 
 
 def test_probabilities_are_those_of_bytes_and_multiply_over_a_span(run):
-    (filled,) = text.fill_mask(run, ["ab[MASK:2]"], top_k=256)
+    (filled,) = text.fill_mask(run, ["ab[MASK:2]"], BYTES, top_k=256)
     ids = np.array([*tokenizer.encode("ab"), tokenizer.MASK, tokenizer.MASK])
     scores = logits(run, ids)[2:4, tokenizer.OFFSET :]
     expected = np.asarray(jax.nn.softmax(scores, axis=-1))
@@ -73,22 +75,22 @@ def test_probabilities_are_those_of_bytes_and_multiply_over_a_span(run):
 
 
 def test_spans_hide_what_is_there(run):
-    (by_mark,) = text.fill_mask(run, ["a[MASK:2]d"])
-    (by_span,) = text.fill_mask(run, ["aXYd"], spans=[[(1, 3)]])
+    (by_mark,) = text.fill_mask(run, ["a[MASK:2]d"], BYTES)
+    (by_span,) = text.fill_mask(run, ["aXYd"], BYTES, spans=[[(1, 3)]])
     assert by_span.text == by_mark.text
     assert by_span.spans == by_mark.spans
 
 
 def test_marks_side_by_side_are_one_span(run):
-    (filled,) = text.fill_mask(run, ["[MASK][MASK:2][MASK]"])
+    (filled,) = text.fill_mask(run, ["[MASK][MASK:2][MASK]"], BYTES)
     assert [(s.start, s.stop) for s in filled.spans] == [(0, 4)]
 
 
 def test_texts_of_any_length_and_number_answer_as_if_alone(run):
     texts = [f"{'é' * i}[MASK]{'x' * 7 * i}" for i in range(1, 8)]
-    together = text.fill_mask(run, texts)
+    together = text.fill_mask(run, texts, BYTES)
     for one, filled in zip(texts, together, strict=True):
-        (alone,) = text.fill_mask(run, [one])
+        (alone,) = text.fill_mask(run, [one], BYTES)
         assert alone.text == filled.text
         assert alone.spans[0].probability == pytest.approx(filled.spans[0].probability, rel=1e-4)
 
@@ -112,7 +114,7 @@ def test_lengths_are_padded_to_few_shapes():
     ("texts", "options", "message"),
     [
         (["no mark"], {}, r"nothing is masked in 'no mark'; write \[MASK\]"),
-        (["[MASK:0]"], {}, r"\[MASK:0\] masks no byte"),
+        (["[MASK:0]"], {}, r"\[MASK:0\] masks nothing"),
         (["[MASK:151]"], {}, "text 0 has 151 bytes, but the model reads 1 to 150"),
         (["abc"], {"spans": [[(2, 5)]]}, r"span \(2, 5\) lies outside of a text of 3 bytes"),
         (["abc"], {"spans": [[]]}, "no span is given for 'abc'"),
@@ -123,4 +125,4 @@ def test_lengths_are_padded_to_few_shapes():
 )
 def test_what_cannot_be_filled_is_said(texts, options, message, run):
     with pytest.raises(ValueError, match=message):
-        text.fill_mask(run, texts, **options)
+        text.fill_mask(run, texts, BYTES, **options)
