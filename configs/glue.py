@@ -55,16 +55,15 @@ def get_config(arg: str = ""):
         tokens = ("task_tokens",) if variant == "multitask-tokens" else ()
         c.init_from.ignore = ("outputs/b", "outputs/queries", *heads, *tokens)
         c.data.source = "tfds_text:" + "+".join(f"glue/{task}" for task in TASKS)
-    smoke = "smoke" in options
-    if variant in ("multitask-shared", "multitask-tokens") and not smoke:
-        c.data.seq_len = c.model.max_length - 1  # a token stands before the text
-    else:
-        c.data.seq_len = c.model.get_ref("max_length")
+    length = c.model.get_ref("max_length")
+    if variant in ("multitask-shared", "multitask-tokens"):
+        length = length - 1  # a token stands before the text
+    c.data.seq_len = length
     c.data.update(batch_size=32, eval_batch_size=32)
     c.train.update(steps=0, epochs=10.0, log_every=50, eval_every=0, save_every=0)
     c.optim.update(name="lamb", lr=5e-5, schedule="warmup_cosine", warmup_steps=200)
     c.optim.weight_decay = 0.01
-    if not smoke:
+    if "smoke" not in options:
         return c
     # On the embedded texts, which are one task.
     c.model.update(classes=0, tasks=(), task_classes=(), multitask="query")

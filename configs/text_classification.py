@@ -8,7 +8,7 @@ r"""Classification of texts by a Perceiver IO, from a pre-trained masked languag
         --config.data.source=rows:FILE.csv --config.data.label_field=LABEL
 
 Variants: embedded (default; the model of `configs/masked_lm.py:embedded`, telling which package of
-Python's standard library 256 bytes come from) and released (201M parameters, from the released
+Python's standard library 128 bytes come from) and released (201M parameters, from the released
 language model). `data.source` is rows:PATH, a table with texts and labels of your own, or
 tfds_text:NAME; the number of classes comes from the data.
 

@@ -17,6 +17,7 @@ import math
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def frequencies(bands: int, max_resolution: int) -> jax.Array:  # [K]
@@ -208,17 +209,33 @@ class PerExample:
 Positions = SeparableFourier | Dense | PerExample
 
 
+STARTS = ("normal", "sinusoids")  # of a learned table
+
+
 @dataclasses.dataclass(kw_only=True, eq=False)
 class LearnedTable(hk.Module):
-    """A trainable array [size, channels]: latents, learned positions, decoder queries."""
+    """A trainable array [size, channels]: latents, learned positions, decoder queries.
+
+    At the start its rows are random (Perceiver, appendix C), and nothing says which are neighbours.
+    With `sinusoids` neighbours begin alike: row m has the sines and cosines of m at wavelengths
+    from 2 pi to 2 pi size (Attention is all you need, section 3.5, whose longest is fixed).
+    """
 
     size: int
     channels: int
-    scale: float = (
-        0.02  # of a normal distribution cut at two standard deviations (Perceiver, appendix C)
-    )
+    scale: float = 0.02  # standard deviation, of a normal distribution before it is cut at two
+    start: str = "normal"  # one of STARTS
     name: str | None = None
 
     def __call__(self) -> jax.Array:  # [size, channels]
         init = hk.initializers.TruncatedNormal(self.scale)
+        if self.start == "sinusoids":
+            init = hk.initializers.Constant(_sinusoids(self.size, self.channels, self.scale))
         return hk.get_parameter("table", [self.size, self.channels], jnp.float32, init=init)
+
+
+def _sinusoids(size: int, channels: int, scale: float) -> np.ndarray:  # f32 [size, channels]
+    waves = -(-channels // 2)
+    phases = np.arange(size)[:, None] * float(size) ** -(np.arange(waves) / waves)
+    rows = np.stack([np.sin(phases), np.cos(phases)], axis=-1).reshape(size, 2 * waves)
+    return (np.sqrt(2) * scale * rows[:, :channels]).astype(np.float32)

@@ -13,6 +13,9 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
   clip_classifier     video or sound files             labels, and when: --hop seconds
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
+
+With --embed, pictures and texts give their latents' average in place of that, into --out FILE.npy
+or, with --json, as a list of numbers.
 """
 
 import argparse
@@ -43,9 +46,12 @@ def _classify(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]
         yield f"{file}: {_line(labels)}", {"file": file, "labels": _rows(labels)}
 
 
+def _texts(options: argparse.Namespace) -> list[str]:
+    return [sys.stdin.read() if text == "-" else text for text in options.inputs]
+
+
 def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    texts = [sys.stdin.read() if text == "-" else text for text in options.inputs]
-    for filled in model.fill_mask(texts, top_k=options.top):
+    for filled in model.fill_mask(_texts(options), top_k=options.top):
         spans = [
             {"start": s.start, "stop": s.stop, "text": s.text, "probability": s.probability}
             for s in filled.spans
@@ -55,7 +61,7 @@ def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown
 
 
 def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    texts = [sys.stdin.read() if text == "-" else text for text in options.inputs]
+    texts = _texts(options)
     given = [text_classes.split(text) for text in texts]
     results = model.classify(given, top_k=options.top, task=options.task)
     for text, labels in zip(texts, results, strict=True):
@@ -64,6 +70,28 @@ def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[
             yield f"{text}: {label} {number:.4g}", {"text": text, label: number}
         else:
             yield f"{text}: {_line(labels)}", {"text": text, "labels": _rows(labels)}
+
+
+def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    given = names = options.inputs
+    if model.kind == "text_classifier":
+        names = _texts(options)
+        given = [text_classes.split(text) for text in names]
+    elif model.kind in specs.MASKED_LMS:
+        given = names = _texts(options)
+    elif model.kind not in specs.IMAGE_CLASSIFIERS:
+        raise ValueError(
+            f"--embed is for pictures and texts, not for a model of kind {model.kind}; "
+            "perceiver.load(MODEL).embed takes all kinds of inputs"
+        )
+    if options.out is not None and options.out.suffix != ".npy":
+        raise ValueError(f"--out {options.out}: write embeddings as .npy")
+    found = model.embed(given)  # [B, D]
+    if options.out is not None:
+        np.save(options.out, found)
+    for name, row in zip(names, found, strict=True):
+        line = f"{name}: {len(row)} numbers of length {np.linalg.norm(row):.4g}"
+        yield line, {"input": name, "embedding": row.tolist()}
 
 
 def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
@@ -173,7 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("model", help="folder, file or released name")
     parser.add_argument("inputs", nargs="+", help="files or texts, by the model's kind")
-    parser.add_argument("--out", type=pathlib.Path, help="where flow or video is written")
+    parser.add_argument("--out", type=pathlib.Path, help="for flow, video, embeddings")
+    parser.add_argument("--embed", action="store_true", help="embeddings, of pictures and texts")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each input")
     parser.add_argument("--top", type=int, default=3, help="labels or candidates (default 3)")
     parser.add_argument(
@@ -199,7 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = None if options.image_size is None else tuple(options.image_size)
     try:
         model = load(options.model, image_size=size, **compute)
-        for line, found in _COMMANDS[model.kind](model, options):
+        command = _embed if options.embed else _COMMANDS[model.kind]
+        for line, found in command(model, options):
             print(json.dumps(found, ensure_ascii=False) if options.json else line)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))

@@ -22,6 +22,7 @@ def _parts(spec: specs.MaskedLM) -> Parts:
         embedding=embedding,
         max_length=spec.max_length,
         position_scale=spec.position_scale,
+        position_start=spec.position_start,
         name="inputs",
     )
     head = TiedText(
@@ -30,6 +31,7 @@ def _parts(spec: specs.MaskedLM) -> Parts:
         heads=spec.query_heads,
         qk_channels=spec.query_qk_channels,
         query_residual=spec.query_residual,
+        query_start=spec.position_start,
         activation=spec.activation,
         compute=spec.decode_compute,
         name="outputs",

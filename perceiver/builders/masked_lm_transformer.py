@@ -19,6 +19,7 @@ def _parts(spec: specs.MaskedLMTransformer) -> Parts:
         embedding=embedding,
         max_length=spec.max_length,
         position_scale=spec.position_scale,
+        position_start=spec.position_start,
         name="inputs",
     )
     head = TiedTokens(embedding=embedding, compute=spec.compute, name="outputs")

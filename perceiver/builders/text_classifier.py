@@ -24,6 +24,7 @@ def _parts(spec: specs.TextClassifier) -> Parts:
         embedding=embedding,
         max_length=spec.max_length,
         position_scale=spec.position_scale,
+        position_start=spec.position_start,
         name="inputs",
     )
     task_tokens = LearnedTable(

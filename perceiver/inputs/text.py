@@ -21,6 +21,7 @@ class TextInputs(hk.Module):
     embedding: Callable[[], jax.Array]  # -> [K, C]
     max_length: int
     position_scale: float = 0.02
+    position_start: str = "normal"  # see `LearnedTable`
     name: str | None = None
 
     def __call__(
@@ -37,7 +38,11 @@ class TextInputs(hk.Module):
         table = self.embedding()
         channels, scale = table.shape[1], self.position_scale
         positions = LearnedTable(
-            size=self.max_length, channels=channels, scale=scale, name="positions"
+            size=self.max_length,
+            channels=channels,
+            scale=scale,
+            start=self.position_start,
+            name="positions",
         )()  # [max_length, C]
         content = jnp.take(table, tokens, axis=0)  # [B, M, C]
         if first is not None:

@@ -24,6 +24,7 @@ class TiedText(hk.Module):
     heads: int
     qk_channels: int
     query_residual: bool = False
+    query_start: str = "normal"  # see `LearnedTable`
     activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
@@ -37,7 +38,9 @@ class TiedText(hk.Module):
     def queries(self, latents, *, length: int, query_mask=None) -> dict[str, ByteArray]:
         """Returns a query for each of the first `length` positions."""
         channels = self.embedding().shape[1]
-        table = LearnedTable(size=self.max_length, channels=channels, name="queries")()  # [M, E]
+        table = LearnedTable(
+            size=self.max_length, channels=channels, start=self.query_start, name="queries"
+        )()  # [M, E]
         queries = table[:length].astype(latents.dtype)
         queries = jnp.broadcast_to(queries, (latents.shape[0], *queries.shape))
         return {"logits": ByteArray.of(Segment(queries, mask=query_mask, name="queries"))}

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from perceiver.positions import STARTS
 from perceiver.specs.backbone import Backbone
 
 
@@ -16,6 +17,7 @@ class MaskedLM(Backbone):
     embedding_channels: int = 768  # of input and output queries
     embedding_scale: float = 1.0  # standard deviation at the start, as in the released models
     position_scale: float = 0.02  # the same of the input positions, which are added to it
+    position_start: str = "normal"  # of positions and queries, see positions.LearnedTable
     query_heads: int = 8
     query_qk_channels: int = 256
     query_residual: bool = False
@@ -26,6 +28,7 @@ class MaskedLM(Backbone):
             self._require(getattr(self, name) > 0, name, "must be positive")
         for name in ("embedding_scale", "position_scale"):
             self._require(getattr(self, name) > 0, name, "must be positive")
+        self._choice("position_start", STARTS)
         for name in ("query_qk_channels", "embedding_channels"):
             self._require(
                 getattr(self, name) % self.query_heads == 0,

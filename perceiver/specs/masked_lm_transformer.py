@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from perceiver.positions import STARTS
 from perceiver.specs.transformer import Transformer
 
 
@@ -22,7 +23,9 @@ class MaskedLMTransformer(Transformer):
     heads: int = 8
     embedding_scale: float = 0.02  # standard deviation at the start
     position_scale: float = 0.02  # the same of the input positions, which are added to it
+    position_start: str = "normal"  # of the positions, see positions.LearnedTable
 
     def __post_init__(self):
         super().__post_init__()
         self._positive("vocabulary", "max_length", "embedding_scale", "position_scale")
+        self._choice("position_start", STARTS)

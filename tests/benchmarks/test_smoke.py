@@ -91,6 +91,13 @@ def test_clip_pipeline(tmp_path):
 
 
 @slow
+def test_text_pipeline(tmp_path):
+    printed = run("text_pipeline", "--smoke", "--folder", str(tmp_path))
+    assert printed.count("tokens/s of a core") == 4
+    assert "on all cores: one core gives" in printed
+
+
+@slow
 def test_compile_step():
     printed = run("compile_step", "--batch", "1", "--remat", "layer")
     name, _, *figures = printed.splitlines()[-1].split()

@@ -53,6 +53,8 @@ THIRD_PARTY = {
         "numpy",
         "optax",
         "orbax",
+        "scipy",
+        "sklearn",
         "tensorboardX",
     },
     "configs": {"ml_collections"},

@@ -135,6 +135,22 @@ def test_learned_table_draws_from_a_normal_cut_at_two_deviations(key):
     np.testing.assert_allclose(table.std(), 0.8796 * 0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize(("size", "channels"), [(211, 101), (1, 4), (7, 1)])
+def test_a_learned_table_may_start_as_sinusoids(size, channels, key):
+    form = {"size": size, "channels": channels, "scale": 0.3, "start": "sinusoids"}
+    make = hk.transform(lambda: LearnedTable(**form, name="table")())
+    rows = np.asarray(make.init(key)["table"]["table"])
+    waves = -(-channels // 2)
+    for m, row in enumerate(rows):
+        angles = [m / size ** (k / waves) for k in range(waves)]
+        pairs = np.array([(np.sin(a), np.cos(a)) for a in angles]).ravel()[:channels]
+        np.testing.assert_allclose(row, 0.3 * np.sqrt(2) * pairs, atol=1e-6)
+    if size > 100:
+        alike = rows[:-9] / np.linalg.norm(rows[:-9], axis=1, keepdims=True)
+        near, far = (np.mean(np.sum(alike[:-d] * alike[d:], axis=1)) for d in (1, 50))
+        assert near > 0.8 > 0.6 > far
+
+
 @pytest.mark.parametrize("size", [1, 4, 15])
 def test_coordinates_may_end_one_step_before_one(size):
     points = coordinates(size, inclusive=False)

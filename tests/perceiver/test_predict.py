@@ -90,6 +90,19 @@ def test_texts_and_pairs_get_labels_or_a_number(models, capsys, monkeypatch):
     assert "this model wants one of one, two" in capsys.readouterr().err
 
 
+def test_pictures_and_texts_are_embedded(models, files, tmp_path, capsys):
+    for name, given in (("image", files), ("text", ["a", "bc"]), ("labels", ["a[SEP]b", "c"])):
+        out = tmp_path / f"{name}.npy"
+        predict.main([str(models / name), *given, "--embed", "--json", "--out", str(out)])
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [row["input"] for row in rows] == given
+        saved = np.load(out)
+        assert saved.shape == (len(given), 8)
+        np.testing.assert_allclose([row["embedding"] for row in rows], saved)
+    expected = perceiver.load(models / "labels").embed([("a", "b"), "c"])
+    np.testing.assert_allclose(saved, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["png", "npy", "flo"])
 def test_two_frames_get_flow(models, files, tmp_path, suffix, capsys):
     out = tmp_path / f"flow.{suffix}"
@@ -186,6 +199,8 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
         (["{models}/flow", "{file}"], "between two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),
+        (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for pictures and texts"),
+        (["{models}/text", "a", "--embed", "--out", "x.csv"], "write embeddings as .npy"),
         (["{models}/video", "{file}", "{file}"], "give one video file, got 2"),
         (["{models}/text", "[MASK]", "--image-size", "3", "3"], "has no image size"),
     ],

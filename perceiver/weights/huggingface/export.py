@@ -12,7 +12,8 @@ from perceiver.weights.huggingface.config import ACTIVATION, spec_of
 # Choices of how a model is trained or computed: they change no released number.
 _FREE = (
     *("dropout_rate", "attention_dropout_rate", "kernel", "operands", "cross_path", "decode_path"),
-    *("chunk", "remat", "dtype", "embedding_scale", "position_scale", "label_mask_rate"),
+    *("chunk", "remat", "dtype", "embedding_scale", "position_scale", "position_start"),
+    "label_mask_rate",
 )
 
 
