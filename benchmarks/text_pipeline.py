@@ -26,12 +26,13 @@ import numpy as np
 import data
 from benchmarks import measure
 from configs import masked_lm
+from data import masking
 from data.stdlib_text import read
 from train import experiment
 
 _DOCUMENT = 20_000  # bytes, at most
 _LINES = 2_000  # different ones
-_WINDOWS = {256: 512, 2048: 64}  # seq_len: batch
+_WINDOWS = {128: 512, 2048: 64}  # seq_len: batch
 
 
 def generate(path: pathlib.Path, size: int) -> int:
@@ -63,12 +64,12 @@ def prepare(source: pathlib.Path, folder: pathlib.Path) -> tuple[float, float]:
     return seconds, after.ru_maxrss / 1024
 
 
-def pipeline(folder: pathlib.Path, seq_len: int, masking: str, batches: int) -> float:
+def pipeline(folder: pathlib.Path, seq_len: int, hidden: str, batches: int) -> float:
     """Returns tokens for a second of CPU time."""
     config = masked_lm.get_config("embedded")
     section = config.data.copy_and_resolve_references()
     section.update(source="text:lines", data_dir=str(folder), documents=10)
-    section.update(seq_len=seq_len, masking=masking, batch_size=_WINDOWS[seq_len])
+    section.update(seq_len=seq_len, masking=hidden, batch_size=_WINDOWS[seq_len])
     drawn = data.load(section, "train", batch_size=section.batch_size, seed=0, train=True)
     with contextlib.closing(drawn):
         for _ in range(2 + batches // 10):  # threads start, pages of the file are read
@@ -115,16 +116,16 @@ def main() -> None:
             f"{count:,} lines with {size / 1e9:.3g} GB of text prepared in {seconds:.0f} s of CPU "
             f"time, {peak:.0f} MiB at the peak"
         )
-        rates = {}
+        rates, own = {}, masked_lm.get_config("embedded").data
         for seq_len in _WINDOWS:
-            for masking in ("word", "span"):
-                rates[seq_len, masking] = pipeline(folder, seq_len, masking, batches)
+            for hidden in masking.MASKINGS:
+                rates[seq_len, hidden] = pipeline(folder, seq_len, hidden, batches)
                 print(
-                    f"windows of {seq_len}, masking {masking}: "
-                    f"{rates[seq_len, masking] / 1e6:.2f} million tokens/s of a core"
+                    f"windows of {seq_len}, masking {hidden}: "
+                    f"{rates[seq_len, hidden] / 1e6:.2f} million tokens/s of a core"
                 )
     consumed = model(steps, "embedded,smoke" if options.smoke else "embedded")
-    ratio = rates[256, "word"] / consumed
+    ratio = rates[own.seq_len, own.masking] / consumed
     print(
         f"`embedded` trains on {consumed:,.0f} tokens/s on all cores: one core gives {ratio:.0f}x"
     )

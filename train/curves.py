@@ -24,21 +24,29 @@ COLOURS = ("#1f6fb4", "#d9541e", "#2e8b57", "#8a4fbf", "#8c6d31")  # training, t
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values: [P] each, values finite
 
 
-def draw(metrics_path: str | os.PathLike[str], png_path: str | os.PathLike[str]) -> None:
+def draw(
+    metrics_path: str | os.PathLike[str],
+    png_path: str | os.PathLike[str],
+    only: Sequence[str] = (),
+) -> None:
     """Draws the metrics of a run against the step, without any global state of matplotlib.
 
     Args:
         metrics_path: The run's `metrics.jsonl`; a half-written last line is passed over.
         png_path: Where the picture goes; replaced at once, not rewritten in place.
+        only: Which metrics, in this order; all if empty.
 
     Raises:
         FileNotFoundError: If there is no such run.
-        ValueError: If nothing was logged, or a line is broken.
+        ValueError: If nothing was logged, a line is broken, or there is no such metric.
     """
     metrics_path, png_path = Path(metrics_path), Path(png_path)
     panels = _panels(journal.read(metrics_path))
     if not panels:
         raise ValueError(f"{metrics_path} holds no metrics yet; train past the first log step")
+    if unknown := [name for name in only if name not in panels]:
+        raise ValueError(f"{metrics_path} has no {unknown[0]!r}, only {', '.join(panels)}")
+    panels = {name: panels[name] for name in only or panels}
     figure = Figure(figsize=(8, 0.8 + 2.4 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
@@ -129,12 +137,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draws WORKDIR/metrics.jsonl to WORKDIR/curves.png."""
     parser = argparse.ArgumentParser(prog="python -m train.curves", description=main.__doc__)
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the folder of a run")
-    workdir = parser.parse_args(arguments).workdir
+    parser.add_argument("metrics", nargs="*", metavar="METRIC", help="default: all")
+    parser.add_argument("--out", type=Path, help="another file than WORKDIR/curves.png")
+    options = parser.parse_args(arguments)
+    out = options.out or options.workdir / "curves.png"
     try:
-        draw(workdir / "metrics.jsonl", workdir / "curves.png")
+        draw(options.workdir / "metrics.jsonl", out, options.metrics)
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f"{error}\n")
-    print(workdir / "curves.png")
+    print(out)
 
 
 if __name__ == "__main__":

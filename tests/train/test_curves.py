@@ -23,14 +23,14 @@ def write_run(folder, total=200, log_every=1, eval_every=40, lr=lambda part: 1e-
     return path
 
 
-def panels(monkeypatch, path, png):
+def panels(monkeypatch, path, png, only=()):
     """Draws and returns {label of the vertical axis: axes}."""
     figures = []
     figure_class = curves.Figure
     monkeypatch.setattr(
         curves, "Figure", lambda **kw: figures.append(figure_class(**kw)) or figures[0]
     )
-    curves.draw(path, png)
+    curves.draw(path, png, only)
     return {axes.get_ylabel(): axes for axes in figures[0].axes}
 
 
@@ -51,6 +51,18 @@ def test_a_panel_for_each_metric_with_training_and_validation_together(tmp_path,
     assert raw.get_color() == smoothed.get_color() != validation.get_color()
     assert drawn["learning rate"].get_xlabel() == "step"
     assert drawn["loss"].figure.get_suptitle() == "my-run"
+
+
+def test_some_metrics_may_be_asked_for(tmp_path, monkeypatch, capsys):
+    path = write_run(tmp_path / "my-run")
+    drawn = panels(monkeypatch, path, tmp_path / "some.png", ["accuracy", "loss"])
+    assert list(drawn) == ["accuracy", "loss"]
+    with pytest.raises(ValueError, match="has no 'bits', only loss, accuracy, lr"):
+        curves.draw(path, tmp_path / "none.png", ["bits"])
+    monkeypatch.undo()
+    curves.main([str(path.parent), "loss", "--out", str(tmp_path / "loss.png")])
+    assert capsys.readouterr().out == f"{tmp_path / 'loss.png'}\n"
+    assert matplotlib.image.imread(tmp_path / "loss.png").shape[2] == 4
 
 
 def test_the_picture_is_a_picture(tmp_path):
