@@ -1,4 +1,4 @@
-"""What pre-training is worth: packages of the standard library told apart, from it and afresh.
+"""What pre-training is worth: the parts of Python sources told apart, from it and afresh.
 
     python -m benchmarks.fine_tuning --pretrained runs/bytes [--seeds 0 1 2]
         [--folder runs/fine_tuning] [--steps 400] [--smoke]

@@ -34,7 +34,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
     # clips:NAME (audioset, scenes), text:NAME, text:NAME+OTHER (stores of text, a mixture);
-    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_packages
+    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_syntax
     c.data.source = ""
     c.data.data_dir = ""  # where TFDS data and text stores are; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own

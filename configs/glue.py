@@ -67,6 +67,6 @@ def get_config(arg: str = ""):
         return c
     # On the embedded texts, which are one task.
     c.model.update(classes=0, tasks=(), task_classes=(), multitask="query")
-    c.data.source = "stdlib_packages"
+    c.data.source = "stdlib_syntax"
     c.init_from.ignore = text_classification.HEAD
     return text_classification.shrink(c)

@@ -1,15 +1,15 @@
 r"""Classification of texts by a Perceiver IO, from a pre-trained masked language model or afresh.
 
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
-    python -m train --config=configs/text_classification.py --workdir=runs/packages \
+    python -m train --config=configs/text_classification.py --workdir=runs/syntax \
         --config.init_from.source=runs/bytes
 
     python -m train --config=configs/text_classification.py:released --workdir=runs/mine \
         --config.data.source=rows:FILE.csv --config.data.label_field=LABEL
 
-Variants: embedded (default; the model of `configs/masked_lm.py:embedded`, telling which package of
-Python's standard library 128 bytes come from) and released (201M parameters, from the released
-language model). `data.source` is rows:PATH, a table with texts and labels of your own, or
+Variants: embedded (default; the model of `configs/masked_lm.py:embedded`, telling what the middle
+of 128 bytes of Python is: a comment, a name, a number, ...) and released (201M parameters, from the
+released language model). `data.source` is rows:PATH, a table with texts and labels of your own, or
 tfds_text:NAME; the number of classes comes from the data.
 
 Of the pre-trained model the encoder and the decoder's weights are taken; its query, one for each
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     model |= {"kind": "text_classifier", "classes": 0}
     c = common.get_config("text_classification", model)
     c.init_from.ignore = HEAD
-    c.data.source = "stdlib_packages"
+    c.data.source = "stdlib_syntax"
     c.data.seq_len = c.model.get_ref("max_length")
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)
     if variant == "embedded":

@@ -26,7 +26,7 @@ from data import stdlib_text
 )
 def test_unknown_data_set(make_config, name):
     choices = (
-        "clips:NAME, digits, folder:PATH, noisy_digits, rows:PATH, stdlib_packages, stdlib_text, "
+        "clips:NAME, digits, folder:PATH, noisy_digits, rows:PATH, stdlib_syntax, stdlib_text, "
         "text:NAME+..., tfds:NAME, tfds_text:NAME"
     )
     message = re.escape(f"data.source {name!r} is unknown: choose one of {choices}")

@@ -136,17 +136,3 @@ def test_what_is_no_table_is_refused(tmp_path, make_config):
         data.info(make_config(source=f"rows:{tmp_path / 't.docx'}"))
     with pytest.raises(FileNotFoundError, match="has no train file"):
         data.info(make_config(source=f"rows:{tmp_path}"))
-
-
-def test_packages_of_the_standard_library(make_config):
-    config = make_config(source="stdlib_packages", seq_len=97)
-    facts = data.info(config)
-    assert len(facts.labels) == 10
-    assert min(facts.examples.values()) > 500
-    found = read(config, "validation")
-    assert {label for _, label in found} == set(range(10))
-    batches = data.load(config, "train", batch_size=5, seed=0, train=True)
-    first, second = next(batches), next(batches)
-    batches.close()
-    assert not np.array_equal(first["tokens"], second["tokens"])
-    assert first["input_mask"].all()
