@@ -122,8 +122,9 @@ def kinds_of(content: bytes) -> np.ndarray | None:  # uint8 [len(content)]
     try:
         for piece in tokenize.tokenize(io.BytesIO(content).readline):
             kind = _kind(piece)
-            if kind is not None:
-                found[place(*piece.start) : place(*piece.end)] = kind
+            if kind is not None:  # where it ends, Python 3.12.1 miscounts over several lines
+                begin = place(*piece.start)
+                found[begin : begin + len(piece.string.encode())] = kind
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
         return None
     return found
