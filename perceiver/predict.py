@@ -73,10 +73,12 @@ def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[
 
 
 def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    given = names = options.inputs
+    given, about = options.inputs, []
+    names = given
     if model.kind == "text_classifier":
         names = _texts(options)
         given = [text_classes.split(text) for text in names]
+        about = [options.task] if options.task else []
     elif model.kind in specs.MASKED_LMS:
         given = names = _texts(options)
     elif model.kind not in specs.IMAGE_CLASSIFIERS:
@@ -86,7 +88,7 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
         )
     if options.out is not None and options.out.suffix != ".npy":
         raise ValueError(f"--out {options.out}: write embeddings as .npy")
-    found = model.embed(given)  # [B, D]
+    found = model.embed(given, *about)  # [B, D]
     if options.out is not None:
         np.save(options.out, found)
     for name, row in zip(names, found, strict=True):

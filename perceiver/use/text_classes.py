@@ -29,13 +29,14 @@ def prepare(
       spec: of the model. usage: its tokeniser.
       texts: one or several: strings, UTF-8 bytes, or pairs (tuples) of these. What is too long for
         the model is cut as in training.
-      task: one of the model's tasks, if it has several.
+      task: one of the model's tasks, if it has several and is told which is asked.
 
     Raises:
       ValueError: an empty text, or a task that the model does not have.
     """
     coder = coders.of_usage(usage)
-    place = _place(spec, task)
+    told = spec.has_token and spec.multitask == "task_tokens"
+    place = _place(spec, task) if task or told else 0
     texts = texts if several(texts) else [texts]
     if not texts:
         raise ValueError("give one text at least")
@@ -63,6 +64,7 @@ def classify(
 ) -> list[list[tuple[str, float]]]:
     """Returns the top_k (label, probability) of each text, best first; or (label, number)."""
     spec = run.model.spec
+    _place(spec, task)  # raises
     logits = run.apply(prepare(spec, usage, texts, task))
     columns = spec.columns[task]
     labels = [label.removeprefix(f"{task}: ") for label in usage["labels"][columns]]
