@@ -1,5 +1,7 @@
 """The parts of a masked language model."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +13,10 @@ from perceiver.outputs.text import TiedText
 from perceiver.positions import LearnedTable
 
 
-def _parts(spec: specs.MaskedLM) -> Parts:
+def text_inputs(spec: Any, channels: int) -> tuple[LearnedTable, TextInputs]:
+    """Returns the embedding of tokens, and the inputs that read it, of any model of texts."""
     embedding = LearnedTable(
-        size=spec.vocabulary,
-        channels=spec.embedding_channels,
-        scale=spec.embedding_scale,
-        name="embedding",
+        size=spec.vocabulary, channels=channels, scale=spec.embedding_scale, name="embedding"
     )
     inputs = TextInputs(
         embedding=embedding,
@@ -25,6 +25,11 @@ def _parts(spec: specs.MaskedLM) -> Parts:
         position_start=spec.position_start,
         name="inputs",
     )
+    return embedding, inputs
+
+
+def _parts(spec: specs.MaskedLM) -> Parts:
+    embedding, inputs = text_inputs(spec, spec.embedding_channels)
     head = TiedText(
         embedding=embedding,
         max_length=spec.max_length,

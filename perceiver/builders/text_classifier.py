@@ -8,25 +8,12 @@ from perceiver import specs, tokenizer
 from perceiver.builders import masked_lm
 from perceiver.builders.parts import Inputs, Kind, Parts, backbone
 from perceiver.byte_array import ByteArray
-from perceiver.inputs.text import TextInputs
 from perceiver.outputs.text_classes import TextClasses
 from perceiver.positions import LearnedTable
 
 
 def _parts(spec: specs.TextClassifier) -> Parts:
-    embedding = LearnedTable(
-        size=spec.vocabulary,
-        channels=spec.embedding_channels,
-        scale=spec.embedding_scale,
-        name="embedding",
-    )
-    inputs = TextInputs(
-        embedding=embedding,
-        max_length=spec.max_length,
-        position_scale=spec.position_scale,
-        position_start=spec.position_start,
-        name="inputs",
-    )
+    _, inputs = masked_lm.text_inputs(spec, spec.embedding_channels)
     task_tokens = LearnedTable(
         size=len(spec.tasks),
         channels=spec.embedding_channels,
