@@ -29,6 +29,7 @@ from data.dataset import Dataset, DatasetInfo, Example
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 _HELD_OUT = 10  # one in so many
+_MAX_CELL = 2**17  # characters: a quote that never ends shall not swallow a table
 _NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "test")}
 
 
@@ -181,6 +182,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict | str]]:
                 if line.strip():
                     yield number, _json(line)
             return
+        csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
         reader = csv.reader(file, delimiter="\t" if _suffix(path) == ".tsv" else ",")
         header = next(reader, [])
         while True:
@@ -189,7 +191,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict | str]]:
                 cells = next(reader)
             except StopIteration:
                 return
-            except csv.Error as error:  # a cell longer than Python's limit
+            except csv.Error as error:  # a cell longer than the limit
                 yield line, str(error)
                 continue
             if not cells:
