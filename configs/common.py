@@ -24,7 +24,12 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c = ConfigDict()
     c.task = task
     c.seed = 0  # of parameters, data order, augmentation, masking and dropout
-    c.placement = "pmap"  # single, pmap (replicated parameters), sharded (FSDP)
+    c.deterministic = False  # GPUs: sums in a fixed order, slower; CPUs and TPUs have it always
+    c.placement = "pmap"  # single, pmap (replicated parameters), sharded (on `mesh`)
+    c.mesh = ConfigDict()  # sharded: sizes of the mesh's axes; -1 (one of them): all that is left
+    c.mesh.data = 1  # copies of the state
+    c.mesh.fsdp = -1  # parts that the state is cut into; a batch is cut over data x fsdp
+    c.mesh.sequence = 1  # parts that the byte array's elements are cut into
     c.model = ConfigDict(_fields(model))  # perceiver/specs/; classes, image_shape may be 0, ()
 
     c.init_from = ConfigDict()  # weights that a fresh run starts from
@@ -81,7 +86,18 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.train.log_every = 50  # steps
     c.train.eval_every = 500  # steps; 0: once an epoch
     c.train.save_every = 500  # steps; 0: once an epoch
-    c.train.keep = 3  # checkpoints
+    c.train.keep = 3  # newest checkpoints
+    c.train.keep_every = 0  # steps: checkpoints of its multiples are kept for ever; 0: none
+
+    c.guard = ConfigDict()
+    # stop: a loss or gradient that is not finite ends the run; skip: such a step changes nothing
+    c.guard.non_finite = "stop"
+    c.guard.max_skips = 10  # skip: more of them between two log lines end the run
+    # A loss so many (robust) standard deviations above the median of the last steps is told; 0: off
+    c.guard.spike = 10.0
+    c.guard.slow_step = 10.0  # a step of so many times the median is told, with its host; 0: off
+    c.guard.hang_seconds = 1800.0  # a step that has not ended then ends the process; 0: never
+    c.guard.failed_saves = 3  # so many in a row (a full disk) end the run; before, it goes on
 
     c.optim = ConfigDict()
     c.optim.name = "lamb"  # lamb, adamw

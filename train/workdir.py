@@ -10,14 +10,25 @@ import ml_collections
 
 CONFIG = "config.json"
 
-# Settings that a restarted run may change: they move no number of the trajectory, or (placement)
-# none beyond rounding.
+# Settings that a restarted run may change: they move no number of the trajectory, or (placement,
+# mesh) none beyond rounding, or (guard) only where the run could not have gone on.
 FREE = (
+    "deterministic",
     "placement",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.sequence",
     "data.data_dir",
     "data.workers",
+    "guard.non_finite",
+    "guard.max_skips",
+    "guard.spike",
+    "guard.slow_step",
+    "guard.hang_seconds",
+    "guard.failed_saves",
     "train.eval_every",
     "train.keep",
+    "train.keep_every",
     "train.log_every",
     "train.save_every",
 )
