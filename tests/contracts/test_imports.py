@@ -124,6 +124,7 @@ LAYERS = {
             "completions",
             "confusion_picture",
             "curves",
+            "determinism",
             "exits",
             "hardware",
             "integrity",
