@@ -14,8 +14,17 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# What rows tell of time: the only numbers that a run and its repetition do not share.
-SPEEDS = ("steps_per_second", "examples_per_second", "step_seconds", "data_wait")
+# What rows tell of time and memory: the only numbers that a run and its repetition do not share.
+SPEEDS = (
+    "steps_per_second",
+    "examples_per_second",
+    "step_seconds",
+    "data_wait",
+    "tflops_per_device",
+    "mfu",
+    "host_memory_gib",
+    "device_memory_gib",
+)
 
 
 class Journal:

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from tensorboardX import SummaryWriter
 
+from train import hardware
 from train.journal import Journal
 from train.speed import Speed
 
@@ -30,6 +31,10 @@ class Report:
         start_step: The step resumed at; earlier records beyond it are removed or hidden.
         shown: Names of the metrics of the progress line, all if None.
         active: False on every host but the first: nothing is written anywhere.
+        flops_per_example: Of training, for `tflops_per_device`; 0 leaves that out.
+        devices: Over all hosts, for the same.
+        peak_flops: Of one device, for `mfu`; None leaves that out.
+        memory: Tells high-water marks, which each training record takes along.
         clock: Seconds, from any origin.
         stream: Where the progress line goes; standard output if None.
     """
@@ -43,13 +48,25 @@ class Report:
         start_step: int = 0,
         shown: Sequence[str] | None = None,
         active: bool = True,
+        flops_per_example: float = 0.0,
+        devices: int = 1,
+        peak_flops: float | None = None,
+        memory: Callable[[], Mapping[str, float]] = hardware.memory,
         clock: Callable[[], float] = time.monotonic,
         stream: TextIO | None = None,
     ):
         self._total_steps, self._start_step = total_steps, start_step
         self._shown, self._active, self._clock = shown, active, clock
         self._console = _Console(sys.stdout if stream is None else stream)
-        self._speed = Speed(total_steps, batch_size, clock)
+        self._memory = memory
+        self._speed = Speed(
+            total_steps,
+            batch_size,
+            clock,
+            flops_per_example=flops_per_example,
+            devices=devices,
+            peak_flops=peak_flops,
+        )
         if not active:
             return
         workdir = Path(workdir)
@@ -76,13 +93,16 @@ class Report:
             step: Steps done so far.
             scalars: Names to numbers. Those that are not finite are null in the journal and absent
                 from TensorBoard.
-            prefix: "" for training, which adds what `Speed.measure` tells; else the name of a
-                split, put before each name: "validation" gives "validation/loss".
+            prefix: "" for training, which adds what `Speed.measure` and `hardware.memory` tell;
+                else the name of a split, put before each name: "validation" gives
+                "validation/loss".
         """
         if not self._active:
             return
         speeds = {} if prefix else self._speed.measure(step)
         named = {f"{prefix}/{name}" if prefix else name: x for name, x in scalars.items()} | speeds
+        if not prefix:
+            named |= self._memory()
         self._journal.append({"step": step} | named)
         for name, value in named.items():
             if math.isfinite(value):

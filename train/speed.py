@@ -1,4 +1,4 @@
-"""How fast a run is, and which part of the time the device waited for data."""
+"""How fast a run is, the share of the devices' peak that is, and how long they waited for data."""
 
 import contextlib
 import math
@@ -19,10 +19,23 @@ class Speed:
         total_steps: The steps of the whole run.
         batch_size: Examples in a (global) step.
         clock: Seconds, from any origin.
+        flops_per_example: Of training (`model_flops`); 0 where they are not known.
+        devices: Over all hosts.
+        peak_flops: FLOP/s of one device (`hardware`); None where it is not known.
     """
 
-    def __init__(self, total_steps: int, batch_size: int, clock: Clock):
+    def __init__(
+        self,
+        total_steps: int,
+        batch_size: int,
+        clock: Clock,
+        *,
+        flops_per_example: float = 0.0,
+        devices: int = 1,
+        peak_flops: float | None = None,
+    ):
         self._total_steps, self._batch_size, self._clock = total_steps, batch_size, clock
+        self._flops_of_device, self._peak_flops = flops_per_example / devices, peak_flops
         self._first: tuple[int, float] | None = None  # step and time after the compiling step
         self._last: tuple[int, float] | None = None  # step and time of the last measurement
         self._pause = self._wait = 0.0  # seconds of them since then
@@ -36,7 +49,8 @@ class Speed:
         """The speeds since the last measurement; none at the first, or when no step was made.
 
         `data_wait` is the share of the time in which the device had nothing to do because the next
-        batch was not there, `step_seconds` the rest of the time, per step.
+        batch was not there, `step_seconds` the rest of the time, per step. `mfu` is the share of
+        the devices' peak that went into the model; the wait for data counts against it.
         """
         if self._last is None:
             self.begin(step)
@@ -52,7 +66,13 @@ class Speed:
             "examples_per_second": speed * self._batch_size,
             "step_seconds": (seconds - wait) / steps,
             "data_wait": wait / seconds,
+            **self._utilisation(speed * self._batch_size),
         }
+
+    def _utilisation(self, examples_per_second: float) -> dict[str, float]:
+        flops = self._flops_of_device * examples_per_second
+        found = {"tflops_per_device": flops / 1e12} if flops else {}
+        return found | ({"mfu": flops / self._peak_flops} if flops and self._peak_flops else {})
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -76,6 +96,7 @@ class Speed:
         return [
             f"{speeds['steps_per_second']:.3g} steps/s",
             f"{speeds['examples_per_second']:.4g} examples/s",
+            *([f"{100 * speeds['mfu']:.0f} % MFU"] if "mfu" in speeds else []),
             f"data {100 * speeds['data_wait']:.0f} %",
             f"ETA {_duration(pace * (self._total_steps - step))}",
         ]

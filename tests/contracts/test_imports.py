@@ -132,6 +132,7 @@ LAYERS = {
             "losses",
             "metrics",
             "mixing",
+            "model_flops",
             "optim",
             "placement",
             "preemption",

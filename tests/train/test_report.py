@@ -41,7 +41,8 @@ def clock():
 
 def make(tmp_path, clock, stream=None, **changes) -> Report:
     stream = io.StringIO() if stream is None else stream
-    return Report(tmp_path, 100, batch_size=32, clock=clock, stream=stream, **changes)
+    fixed = {"batch_size": 32, "clock": clock, "stream": stream, "memory": dict}
+    return Report(tmp_path, 100, **(fixed | changes))
 
 
 def events(folder) -> list[Event]:
@@ -96,6 +97,47 @@ def test_every_outlet_tells_the_same_story(tmp_path, clock):
         (10, "data_wait", 0.25),
         (10, "validation/accuracy", 0.8125),
     ]
+
+
+def test_utilisation_and_memory_are_told_with_training_alone(tmp_path, clock):
+    stream = io.StringIO()
+    known = {"flops_per_example": 3e12, "devices": 8, "peak_flops": 32e12}
+    memory = {"host_memory_gib": 1.5, "device_memory_gib": 40.25}
+    with make(tmp_path, clock, stream, memory=lambda: memory, **known) as report:
+        with report.compiling():
+            pass
+        clock.now += 4.5
+        report.write(10, {"loss": 1.0})  # 64 examples/s: 24 TFLOP/s of each device's 32
+        report.write(10, {"loss": 1.0}, prefix="validation")
+    training, validation = journal.read(tmp_path / "metrics.jsonl")
+    assert (training["tflops_per_device"], training["mfu"]) == (24.0, 0.75)
+    assert {name: training[name] for name in memory} == memory
+    assert validation == {"step": 10, "validation/loss": 1.0}
+    assert "64 examples/s  75 % MFU  data 0 %" in stream.getvalue()
+    told = {tag: value for _, tag, value in scalars(tmp_path)}
+    assert (told["mfu"], told["device_memory_gib"]) == (0.75, 40.25)
+    # What differs between a run and its repetition is named, so that the rest can be compared.
+    assert training.keys() - set(journal.SPEEDS) == {"step", "loss"}
+
+
+def test_an_unknown_peak_leaves_only_the_share_out(tmp_path, clock):
+    stream = io.StringIO()
+    with make(tmp_path, clock, stream, flops_per_example=1e12, devices=4) as report:
+        with report.compiling():
+            pass
+        clock.now += 4.5
+        report.write(10, {})
+    (row,) = journal.read(tmp_path / "metrics.jsonl")
+    assert row["tflops_per_device"] == 16.0
+    assert "mfu" not in row
+    assert "MFU" not in stream.getvalue()
+
+
+def test_memory_is_measured_by_default(tmp_path, clock):
+    with Report(tmp_path, 100, batch_size=32, clock=clock, stream=io.StringIO()) as report:
+        report.write(10, {"loss": 1.0})
+    (row,) = journal.read(tmp_path / "metrics.jsonl")
+    assert row["host_memory_gib"] > 0.05
 
 
 def test_speeds_leave_compilation_and_pauses_out_and_the_time_left_counts_pauses(tmp_path, clock):
