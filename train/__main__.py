@@ -1,18 +1,30 @@
 """`python -m train --config=configs/digits.py[:VARIANT] --workdir=DIR [--config.FIELD=VALUE ...]`.
 
 `--workdir` is the folder of the run; a run that was interrupted goes on from where it stopped.
-`configs/common.py` lists all fields.
+`configs/common.py` lists all fields. On several hosts the same command runs on each. Under SLURM,
+Open MPI and on TPU slices they find each other; elsewhere add --coordinator=HOST:PORT (of process
+0), --processes=N and --process=I.
+
+Exit codes: 0 the run is complete, 75 told to stop and saved, 76 a host hung (for 75 and 76: start
+the same command again), anything else an error that says what to change.
 """
 
+import os
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from train import command
+from train import command, exits
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file:variant", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 listens")
+_PROCESSES = flags.DEFINE_integer("processes", None, "how many; 1: alone, whoever started it")
+_PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
+_HOST_TIMEOUT = flags.DEFINE_integer("host_timeout", 100, "seconds until a silent host is dead")
+
+_EXPECTED = (ValueError, FileNotFoundError, FloatingPointError, ConnectionError)
 
 
 def main(arguments: list[str]) -> None:
@@ -20,12 +32,34 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected words on the command line: {' '.join(arguments[1:])}")
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find, at INFO
-    from train import loop  # after the flags are known to be good: JAX takes seconds to import
+    # After the flags are known to be good: JAX takes seconds to import.
+    from train import cluster, loop
+    from train.checkpoint import SaveError
+    from train.preemption import Preempted
 
     try:
+        cluster.join(
+            _COORDINATOR.value,
+            _PROCESSES.value,
+            _PROCESS.value,
+            host_timeout=_HOST_TIMEOUT.value,
+        )
         loop.run(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        sys.exit(f"\n{type(error).__name__}: {error}")
+    except Preempted as told:
+        _end(told, exits.PREEMPTED)
+    except (*_EXPECTED, SaveError) as error:
+        _end(f"{type(error).__name__}: {error}", 1)
+
+
+def _end(message: object, code: int) -> None:
+    import jax
+
+    print(f"\n{message}", file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized() and code != exits.PREEMPTED:
+        # Python's own exit would wait for the other hosts, which may be waiting for this one.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

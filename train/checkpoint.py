@@ -28,6 +28,10 @@ Tree = Any
 _NAMED = 8  # array paths that an error message lists of each kind
 
 
+class SaveError(OSError):
+    """A save failed; the checkpoints before it are as they were."""
+
+
 class Restored(NamedTuple):
     """What a checkpoint holds."""
 

@@ -14,6 +14,7 @@ classes, and precision over recall of the best and the worst (precision_recall.p
 
 import argparse
 import contextlib
+import itertools
 import json
 import pathlib
 import sys
@@ -24,19 +25,28 @@ import numpy as np
 from train import command, export, metrics, trained, workdir
 from train.broken import BrokenExamples
 from train.experiment import Experiment
+from train.preemption import Notice
 from train.step import TrainState, make_predict_step
 from train.tasks import Batch
 
 
 def evaluate(
-    experiment: Experiment, eval_step: Callable, state: TrainState, broken: BrokenExamples
-) -> dict[str, float]:
-    """Returns the metrics of the whole validation split; adds to `broken` what it skipped."""
+    experiment: Experiment,
+    eval_step: Callable,
+    state: TrainState,
+    broken: BrokenExamples,
+    notice: Notice,
+) -> dict[str, float] | None:
+    """Returns the metrics of the whole validation split; adds to `broken` what it skipped.
+
+    None where an urgent notice came first: the time that is left is for saving.
+    """
     put = experiment.placement.put
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
-        results = metrics.total(eval_step(state, put(batch)) for batch in batches)
+        in_time = itertools.takewhile(lambda _: not notice.is_urgent, batches)
+        results = metrics.total(eval_step(state, put(batch)) for batch in in_time)
         broken.look("validation", batches)
-    return metrics.means(results)
+    return None if notice.is_urgent else metrics.means(results)
 
 
 def predict(

@@ -23,8 +23,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import command, evaluate, loop, sweep_table, trained
+from train import command, evaluate, exits, loop, sweep_table, trained
 from train.broken import BrokenExamples
+from train.preemption import Preempted
 from train.window import NonFiniteError
 
 
@@ -183,7 +184,10 @@ def main(words: Sequence[str] | None = None) -> None:
             parser.error("give --config and --workdir, or --table")
         about = [f"--config={arguments.config}", *changes]
         sweep(about, arguments.grid, arguments.workdir, metric=arguments.metric)
-    except (FileNotFoundError, ImportError, ValueError) as error:
+    except Preempted as told:
+        print(f"\n{told}", file=sys.stderr)
+        sys.exit(exits.PREEMPTED)
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"\n{type(error).__name__}: {error}")
     print((arguments.workdir / sweep_table.TABLE).read_text(encoding="utf-8"), end="")
 

@@ -158,7 +158,7 @@ LAYERS = {
         ("checkpoint", "init_from"),
         ("trained",),
         ("export",),
-        ("evaluate",),
+        ("evaluate", "saver"),
         ("loop", "pictures"),
         ("__main__", "sweep"),
     ],
