@@ -22,6 +22,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 listens")
 _PROCESSES = flags.DEFINE_integer("processes", None, "how many; 1: alone, whoever started it")
 _PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
+_PROFILE = flags.DEFINE_string("profile", "", "START:STOP: trace these steps into WORKDIR/profile")
 _HOST_TIMEOUT = flags.DEFINE_integer("host_timeout", 100, "seconds until a silent host is dead")
 
 _EXPECTED = (ValueError, FileNotFoundError, FloatingPointError, ConnectionError)
@@ -33,18 +34,21 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"unexpected words on the command line: {' '.join(arguments[1:])}")
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find, at INFO
     # After the flags are known to be good: JAX takes seconds to import.
-    from train import cluster, loop
+    from perceiver import compile_cache
+    from train import cluster, determinism, loop
     from train.checkpoint import SaveError
     from train.preemption import Preempted
 
     try:
+        determinism.apply(_CONFIG.value)
+        compile_cache.enable()
         cluster.join(
             _COORDINATOR.value,
             _PROCESSES.value,
             _PROCESS.value,
             host_timeout=_HOST_TIMEOUT.value,
         )
-        loop.run(_CONFIG.value, _WORKDIR.value)
+        loop.run(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
     except Preempted as told:
         _end(told, exits.PREEMPTED)
     except (*_EXPECTED, SaveError) as error:

@@ -9,19 +9,30 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
 from perceiver.weights import native
-from train import curves, export, preemption, sharding, workdir
+from train import (
+    curves,
+    export,
+    hardware,
+    model_flops,
+    preemption,
+    record,
+    sharding,
+    workdir,
+)
 from train.broken import BrokenExamples
 from train.checkpoint import Checkpoints
 from train.evaluate import evaluate
 from train.experiment import Experiment, make
 from train.init_from import with_weights
 from train.preemption import Notice, Preempted
+from train.profile import Profile
 from train.report import Report
 from train.saver import Saver
 from train.speed import Watch
@@ -40,11 +51,17 @@ class Life:
     report: Report
     notice: Notice
     watch: Watch
+    profile: Profile
     broken: BrokenExamples
 
 
-def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
+def run(config: Any, folder: str | os.PathLike, *, profile: str = "") -> dict[str, float]:
     """Trains what `config` says into `folder`, from where an earlier life of the run stopped.
+
+    Args:
+      config: as `configs/` give it.
+      folder: of the run.
+      profile: "START:STOP", steps to trace; see `train.profile`.
 
     Returns:
       The final validation metrics.
@@ -58,9 +75,11 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         notice = stack.enter_context(preemption.listen())
         experiment = make(config)
-        config = experiment.config
+        config, model = experiment.config, experiment.task.model
         main_host = jax.process_index() == 0
         folder = workdir.claim(folder, config, write=main_host)
+        if main_host:
+            record.append(folder, sys.argv[1:])
         checkpoints = stack.enter_context(
             Checkpoints(folder / "checkpoints", keep=config.train.keep)
         )
@@ -75,6 +94,9 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
                 start_step=int(state.step),
                 shown=experiment.task.shown,
                 active=main_host,
+                flops_per_example=model_flops.flops_per_example(model),
+                devices=experiment.placement.devices,
+                peak_flops=hardware.peak_flops(jax.devices()[0], model.spec.operands),
             )
         )
         for damage in checkpoints.damaged:
@@ -89,6 +111,9 @@ def run(config: Any, folder: str | os.PathLike) -> dict[str, float]:
             report=report,
             notice=notice,
             watch=stack.enter_context(Watch()),
+            profile=stack.enter_context(
+                Profile(profile, folder, steps=config.train.steps, say=report.say)
+            ),
             broken=BrokenExamples(report.say),
         )
         state, results = _train(life, state, evaluated=run_state.get("evaluated", True))
@@ -172,6 +197,7 @@ def _train(life: Life, state: TrainState, *, evaluated: bool):
         if last:
             life.saver.finish()
             return state, results
+        life.profile.at(step, state)
         with report.waiting(watch.idle_since):
             batch = next(life.batches)
         life.broken.look("training", life.batches)
