@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train import finite
 from train.optim import global_norm
 
 Tree = Any
@@ -92,6 +93,7 @@ def make_train_step(
     mean: Callable[[Tree], Tree] = lambda tree: tree,
     replica: Callable[[], int | jax.Array] = lambda: 0,
     ema_decay: float | None = None,
+    skip_non_finite: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
     """Builds the training step.
 
@@ -105,6 +107,9 @@ def make_train_step(
       mean: averages (gradient sums, metric sums, net_state) over replicas; applied once a step.
       replica: index of this replica, for randomness of its own.
       ema_decay: weight of the past in the average of the parameters; 0 or None for no average.
+      skip_non_finite: a step that makes a number which is not finite, in its sums, its gradient or
+        the state after it, changes nothing but `state.step`; see `finite.unless_finite`. Old and
+        new state are then in memory at the same time.
 
     Returns:
       `step(state, batch) -> (state, sums)`. Besides the task's metrics, `sums` has "grad_norm".
@@ -154,7 +159,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay) if ema_decay else None
         sums = sums | {"grad_norm": (norm, jnp.ones(()))}
-        return TrainState(state.step + 1, params, net_state, opt_state, ema), sums
+        after = TrainState(state.step + 1, params, net_state, opt_state, ema)
+        return finite.unless_finite(state, after, sums) if skip_non_finite else (after, sums)
 
     return step
 
@@ -196,7 +202,8 @@ def is_finite(sums: Mapping[str, tuple[float, float]]) -> bool:
     Args:
       sums: as `Placement.fetch` returns them, possibly added over steps. A NaN sticks to a sum, and
         the gradient norm is among them, so looking at each log boundary and before each save is
-        enough to never save a broken state.
+        enough to find it. What the optimiser broke shows one step later: `finite.broken_arrays`
+        is for the state itself.
     """
     return all(math.isfinite(value) for pair in sums.values() for value in pair)
 
