@@ -46,6 +46,7 @@ class Batches:
     Raises:
       ValueError: no readable example, a bad seed, or a batch size that the hosts cannot share;
         from `next`, more than `broken_limit` unreadable examples.
+      ChildProcessError: from `next`, a worker process died.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Batches:
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._iterator = self._grain_iterator()
-        batch, broken = next(self._iterator)
+        batch, broken = self._next()
         self._delivered += 1
         self.broken |= broken
         check_broken(self.broken, self._assemble.broken_limit)
@@ -122,6 +123,19 @@ class Batches:
     def _start_at(self, delivered: int) -> None:
         self.close()
         self._delivered = delivered
+
+    def _next(self) -> tuple[Batch, Broken]:
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"a process of data.workers={self._workers} died while it made batches from number "
+                f"{self._delivered} on ({error}). Code -9 often means that the machine has no "
+                "memory left: lower data.workers or data.batch_size; then start the command "
+                "again: it goes on from the last checkpoint"
+            ) from error
 
     def _grain_iterator(self) -> grain.DatasetIterator:
         stop = sys.maxsize if self.num_batches is None else self.num_batches

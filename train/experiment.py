@@ -69,6 +69,7 @@ class Experiment:
             seed=self.config.seed,
             micro_batches=self.config.train.micro_batches,
             ema_decay=self.config.optim.ema_decay,
+            skip_non_finite=self.config.guard.non_finite == "skip",
         )
         return self.placement.settled(self.placement.compile_train(make_step))
 
@@ -95,6 +96,10 @@ def make(config: Any) -> Experiment:
             raise ValueError(f"train.{field}={getattr(config.train, field)} must be at least 1")
     if not 0 <= config.optim.ema_decay < 1:
         raise ValueError(f"optim.ema_decay={config.optim.ema_decay} must lie in [0, 1); 0 = off")
+    if config.guard.non_finite not in ("stop", "skip"):
+        raise ValueError(
+            f"guard.non_finite={config.guard.non_finite!r} is unknown; choose stop or skip"
+        )
     layout = placement.make(config.placement)
     layout.check_batch(config.data.batch_size, config.train.micro_batches)
     layout.check_batch(config.data.eval_batch_size)

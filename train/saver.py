@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from train import finite
 from train.checkpoint import Checkpoints, SaveError
 from train.experiment import Experiment
 from train.step import TrainState
@@ -41,15 +42,8 @@ class Saver:
         try:
             self._window.totals()
         except NonFiniteError as error:
-            self._settle()
-            good = max(self._checkpoints.steps(), default=None)
-            kept = (
-                f"the checkpoint of step {good} is kept"
-                if good is not None
-                else "no checkpoint was saved yet"
-            )
             raise NonFiniteError(
-                f"loss or gradient is not finite at {error}; {kept}. Lower optim.lr, set "
+                f"loss or gradient is not finite at {error}; {self._kept()}. Lower optim.lr, set "
                 "optim.clip_norm, look at the data of that step, or pass over such steps with "
                 "guard.non_finite=skip; then start the command again"
             ) from None
@@ -66,7 +60,8 @@ class Saver:
           evaluated: False: an evaluation at this step was dropped; the next life makes it.
 
         Raises:
-          NonFiniteError: as `check`; what is not finite is never saved.
+          NonFiniteError: as `check`, or a number of the state itself is not finite, which the
+            optimiser may make out of finite gradients: what is not finite is never saved.
           SaveError: `guard.failed_saves` in a row have failed.
         """
         self.check()
@@ -76,7 +71,16 @@ class Saver:
             "window": self._window.totals(),
             "evaluated": evaluated,
         }
-        canonical = self._experiment.placement.canonical(state)
+        placement = self._experiment.placement
+        canonical = placement.canonical(state)
+        broken = finite.broken_arrays(canonical, placement.mesh)
+        if broken:
+            raise NonFiniteError(
+                f"the state of step {step} is not finite, though its losses and gradients are: "
+                f"{len(broken)} arrays, the first is {broken[0]}; {self._kept()}. The optimiser "
+                "made it: raise optim.eps, lower optim.lr, or pass over such steps with "
+                "guard.non_finite=skip; then start the command again"
+            )
         config = self._experiment.config.to_dict()
         try:
             self._checkpoints.save(step, canonical, run_state, config)
@@ -90,6 +94,13 @@ class Saver:
           SaveError: it failed; the run is not complete without it.
         """
         self._checkpoints.wait()
+
+    def _kept(self) -> str:
+        self._settle()
+        good = max(self._checkpoints.steps(), default=None)
+        if good is None:
+            return "no checkpoint was saved yet"
+        return f"the checkpoint of step {good} is kept"
 
     def _settle(self) -> None:
         try:
