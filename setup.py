@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parent
 TRAIN = [
     "absl-py>=2.1",
     "array-record>=0.8.1",
+    "etils[epath]>=1.12",
     "grain>=0.2.18",
     "matplotlib>=3.9",
     "ml-collections>=1.1",

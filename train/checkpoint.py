@@ -1,18 +1,21 @@
 """Checkpoints: one atomic step holds everything that the future of a run depends on.
 
-Orbax writes in the background into a temporary folder and renames it when complete, so a killed run
-leaves no half-written step. What can still go wrong (a copy cut short by a full disk, a flipped
-byte, which the array format does not notice) is caught by checksums, written into the same folder
-before the rename and compared before anything is restored.
+A step is a folder `<folder>/<step>` with `state/` (arrays by path, in Orbax's format), `run/` (the
+JSON object `{"data": position of the data iterator, "config": resolved config, "arrays":
+fingerprints}`) and `checksums.json`. It is written in the background by all hosts together
+(`train.saving`), and counts when it is whole.
 
-A step is a folder `<folder>/<step>` with `state/` (arrays by path), `run/` (the JSON object
-`{"data": position of the data iterator, "config": resolved config}`) and `checksums.json`.
+What is proven when. On writing: the arrays that were on the devices (their fingerprints) are those
+that come back from the files, read again after the disk was told to keep them and the kernel to
+forget them; the checksums are of these same files. A disk whose own cache lies is not found out.
+Only after that are older checkpoints removed. On reading: the files are those of the checksums, and
+the arrays that have arrived on the devices have the fingerprints of those that were saved.
 """
 
 import json
 import logging as standard_logging
+import os
 import pathlib
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,15 +24,11 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from train import integrity
+from train import array_files, fingerprint, folders, integrity, saving
+from train.saving import SaveError
 from train.sharding import path_of
 
 Tree = Any
-_NAMED = 8  # array paths that an error message lists of each kind
-
-
-class SaveError(OSError):
-    """A save failed; the checkpoints before it are as they were."""
 
 
 class Restored(NamedTuple):
@@ -44,64 +43,90 @@ class Restored(NamedTuple):
 class Damage(NamedTuple):
     """A checkpoint that cannot be used, and why."""
 
-    path: pathlib.Path
+    path: folders.Folder
     reason: str
 
 
 class Checkpoints:
     """The checkpoints in one folder; a context manager, whose end waits for unfinished saves.
 
+    All hosts of a job make one together, and call its methods together.
+
     Attributes:
       folder: where they are.
       damaged: what the last `restore` had to pass over, newest first (on the first host).
     """
 
-    def __init__(self, folder: str | pathlib.Path, *, keep: int = 3, read_only: bool = False):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        keep: int = 3,
+        keep_every: int = 0,
+        read_only: bool = False,
+    ):
         """Opens a folder, and makes it unless `read_only`.
 
         Args:
-          folder: holds checkpoints and nothing else.
+          folder: holds checkpoints and nothing else; local, or `gs://` (package gcsfs).
           keep: how many of the newest to keep.
+          keep_every: steps whose multiples are kept for ever, besides; 0: none.
           read_only: never save, and leave alone what another process may be writing.
 
         Raises:
-          ValueError: `keep` is below 1.
+          ValueError: `keep` is below 1 or `keep_every` below 0, or the storage is one that Orbax
+            cannot write (`s3://`).
           FileNotFoundError: `read_only`, and there is no such folder.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1 checkpoint, got {keep}")
-        self.folder = pathlib.Path(folder).absolute()
+        if keep_every < 0:
+            raise ValueError(f"keep_every must be a number of steps, or 0, got {keep_every}")
+        self.folder = folders.of(folder)
+        if folders.is_remote(self.folder) and not str(self.folder).startswith("gs://"):
+            raise ValueError(
+                f"checkpoints cannot be in {self.folder}: Orbax writes to local folders and gs:// "
+                "only; mount the bucket as a folder, or choose one of these"
+            )
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"no checkpoints at {self.folder}: train there first")
         self.damaged: list[Damage] = []
         self._read_only = read_only
-        self._saving = 0
+        self._save: saving.Save | None = None
+        policies = [ocp.checkpoint_managers.LatestN(keep)]
+        if keep_every:
+            policies.append(ocp.checkpoint_managers.EveryNSteps(keep_every))
+        self._preserved = ocp.checkpoint_managers.AnyPreservationPolicy(policies)
         standard_logging.getLogger("absl").addFilter(_without_orbax_chatter)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "run": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-            ),
-        )
+        if not read_only:
+            if jax.process_index() == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                saving.sweep(self.folder)
+            _meet("checkpoints are open")
+        self._known = self.steps()  # at a save, a folder's listing may lag behind another host's
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self.close()
+        except SaveError as failed:
+            if error is None:
+                raise
+            logging.error("%s", failed)  # what ended the run is the news
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first; damaged ones included."""
-        names = (path.name for path in self.folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal())
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        remote = folders.is_remote(self.folder)
+        return sorted(
+            int(path.name)
+            for path in found
+            if path.name.isdecimal()
+            and path.name == str(int(path.name))
+            and ((path / integrity.CHECKSUMS).is_file() if remote else path.is_dir())
+        )
 
     def save(self, step: int, state: Tree, data_state: Any, config: Any) -> bool:
         """Starts to save; returns as soon as the state has been copied off the devices.
@@ -117,17 +142,20 @@ class Checkpoints:
 
         Raises:
           TypeError: `data_state` or `config` is not JSON.
-          Exception: whatever the save before this one failed with.
+          SaveError: the save before this one failed; this one has not been started.
         """
         run = {"data": data_state, "config": config}
         json.dumps(run)  # fails here, not in the background
+        state = _by_path(state)
         self.wait()
-        if step in self.steps():
+        if self._read_only:
+            raise ValueError(f"{self.folder} was opened to read only; open it without read_only")
+        if step in self._known:
             return False
-        self._saving = step
-        state = ocp.args.StandardSave(_by_path(state))
-        args = ocp.args.Composite(state=state, run=ocp.args.JsonSave(run))
-        return self._manager.save(step, args=args, force=True)
+        self._save = saving.Save(
+            self.folder, step, state, run, committed=lambda: self._remove_old(step)
+        )
+        return True
 
     def restore(self, abstract_state: Tree) -> Restored | None:
         """The newest undamaged checkpoint, or None where there are none at all.
@@ -144,51 +172,69 @@ class Checkpoints:
             `abstract_state`.
         """
         self.wait()
-        step = self._newest_intact()
-        if step is None:
+        self.damaged = []
+        wanted, below = _by_path(abstract_state), None
+        while (step := self._newest_intact(below)) is not None:
+            folder = self.folder / str(step)
+            array_files.check_same(folder / saving.STATE, wanted)
+            run = json.loads((folder / saving.RUN).read_text())
+            arrays = array_files.read(folder / saving.STATE, wanted)
+            changed = _changed(arrays, run.get("arrays"))
+            if changed is None:
+                break
+            arrays, below = None, step  # frees the memory of this one
+            self._pass_over(folder, f"{changed} is not what was saved, though its files are")
+        else:
             return None
-        wanted = _by_path(abstract_state)
-        saved = self._manager.item_metadata(step)["state"].tree
-        _check_same_arrays(self.folder / str(step), saved, wanted)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(wanted), run=ocp.args.JsonRestore()
-        )
-        item = self._manager.restore(step, args=args)
-        state = jax.tree.unflatten(
-            jax.tree.structure(abstract_state), [item["state"][path] for path in wanted]
-        )
+        leaves = [arrays[path] for path in wanted]
+        state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
         self._set_damaged_aside()
-        return Restored(state, item["run"]["data"], step, item["run"]["config"])
+        self._known = [known for known in self.steps() if known <= step]
+        return Restored(state, run["data"], step, run["config"])
 
     def wait(self) -> None:
-        """Blocks until nothing is being saved; raises what a save in the background failed with."""
-        self._manager.wait_until_finished()
+        """Blocks until nothing is being saved.
+
+        Raises:
+          SaveError: the save failed on this host or another; all hosts raise it. Raised once.
+        """
+        if self._save is None:
+            return
+        save, self._save = self._save, None
+        save.join(self._known)
+        self._known = sorted({*self._known, save.step})
 
     def close(self) -> None:
-        """Waits, and frees Orbax's threads. Further calls are an error."""
-        self._manager.close()
+        """Waits, and raises as `wait` does."""
+        self.wait()
 
-    def _seal(self) -> None:
-        """Writes the checksums of a complete step; Orbax calls it right before the rename."""
-        (folder,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        # Orbax rewrites the root's metadata before the rename; a restore reads nothing from it.
-        integrity.seal(folder, leave_out=("_CHECKPOINT_METADATA",))
+    def _remove_old(self, newest: int) -> None:
+        """Removes what need not be kept; a failure is told, and harms nothing."""
+        steps = [_Info(step) for step in sorted({*self.steps(), newest})]
+        kept = self._preserved.should_preserve(
+            steps, context=ocp.checkpoint_managers.PreservationContext()
+        )
+        for info, is_kept in zip(steps, kept, strict=True):
+            if is_kept:
+                continue
+            try:
+                saving.remove(self.folder / str(info.step))
+            except OSError as error:
+                logging.warning("cannot remove the old checkpoint of step %d: %s", info.step, error)
 
-    def _newest_intact(self) -> int | None:
-        """The step to restore, the same on all hosts; fills `damaged`."""
-        self.damaged = []
+    def _newest_intact(self, below: int | None) -> int | None:
+        """The step to restore, the same on all hosts; adds to `damaged`."""
         found = -1
         if jax.process_index() == 0:
             for step in reversed(self.steps()):
+                if below is not None and step >= below:
+                    continue
                 path = self.folder / str(step)
                 reason = integrity.find_damage(path)
                 if reason is None:
                     found = step
                     break
-                logging.warning(
-                    "checkpoint %s is damaged (%s); trying the one before", path, reason
-                )
-                self.damaged.append(Damage(path, reason))
+                self._pass_over(path, reason)
         damaged = len(self.damaged)
         if jax.process_count() > 1:
             both = multihost_utils.broadcast_one_to_all(np.array([found, damaged]))
@@ -201,19 +247,44 @@ class Checkpoints:
             )
         return None if found < 0 else found
 
+    def _pass_over(self, path: folders.Folder, reason: str) -> None:
+        logging.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
+        self.damaged.append(Damage(path, reason))
+
     def _set_damaged_aside(self) -> None:
         if self._read_only:
             return
-        for path, _ in self.damaged:
+        for path, _ in self.damaged if jax.process_index() == 0 else ():
             target = path.with_name(f"{path.name}.damaged")
             count = 1
             while target.exists():
                 count += 1
                 target = path.with_name(f"{path.name}.damaged-{count}")
-            path.rename(target)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-        self._manager.reload()
+            try:
+                path.rename(target)
+            except OSError as error:  # a folder that cannot be written: saving will tell
+                logging.warning("cannot rename the damaged %s: %s", path, error)
+        _meet("damaged checkpoints are set aside")
+
+
+class _Info(NamedTuple):
+    """A checkpoint, as Orbax's policies look at it."""
+
+    step: int
+
+
+def _changed(arrays: dict[str, jax.Array], saved: fingerprint.Fingerprints | None) -> str | None:
+    """The first array that has another fingerprint than was saved; checkpoints may have none."""
+    if saved is None:
+        return None
+    found = fingerprint.end(fingerprint.begin(arrays))
+    return next((path for path in arrays if found[path] != saved.get(path)), None)
+
+
+def _meet(what: str) -> None:
+    """Waits for all hosts."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def _by_path(tree: Tree) -> dict[str, Any]:
@@ -223,38 +294,6 @@ def _by_path(tree: Tree) -> dict[str, Any]:
     if len(flat) != len(leaves):
         raise ValueError("two arrays of a state have the same path: rename one of the modules")
     return flat
-
-
-def _check_same_arrays(folder: pathlib.Path, saved: dict, wanted: dict) -> None:
-    """Raises unless a checkpoint has exactly the arrays of the state that is to be restored."""
-    changed = [
-        f"{path}: {_signature(saved[path])} in the checkpoint, {_signature(wanted[path])} here"
-        for path in wanted.keys() & saved.keys()
-        if _signature(saved[path]) != _signature(wanted[path])
-    ]
-    kinds = {
-        "only in the checkpoint": saved.keys() - wanted.keys(),
-        "only in this run": wanted.keys() - saved.keys(),
-        "of another shape or dtype": changed,
-    }
-    if any(kinds.values()):
-        lists = "".join(
-            f"\n  {kind}: {_enumerate(names)}" for kind, names in kinds.items() if names
-        )
-        raise ValueError(
-            f"checkpoint {folder} belongs to another model or optimizer:{lists}\n"
-            "Train with the config that is saved in the same work dir, or choose a new work dir."
-        )
-
-
-def _signature(x: Any) -> str:
-    return f"{np.dtype(x.dtype)}{list(x.shape)}"
-
-
-def _enumerate(names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _without_orbax_chatter(record: standard_logging.LogRecord) -> bool:

@@ -46,6 +46,7 @@ THIRD_PARTY = {
     "train": {
         "PIL",
         "absl",
+        "etils",
         "haiku",
         "jax",
         "matplotlib",
@@ -116,6 +117,8 @@ LAYERS = {
     "train": [
         (
             "__init__",
+            "agreement",
+            "array_files",
             "assess",
             "attention_picture",
             "broken",
@@ -127,6 +130,8 @@ LAYERS = {
             "determinism",
             "exits",
             "finite",
+            "fingerprint",
+            "folders",
             "hardware",
             "heartbeat",
             "integrity",
@@ -145,6 +150,7 @@ LAYERS = {
             "report",
             "samples",
             "resolve",
+            "saving",
             "schedules",
             "sharding",
             "speed",

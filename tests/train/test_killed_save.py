@@ -20,9 +20,9 @@ from train import checkpoint, integrity
 folder, stage = sys.argv[1:]
 seal = integrity.seal
 
-def seal_and_die(path, leave_out):
+def seal_and_die(path):
     if stage == "sealed":
-        seal(path, leave_out)
+        seal(path)
     os.kill(os.getpid(), signal.SIGKILL)
 
 checkpoints = checkpoint.Checkpoints(folder, keep=2)
