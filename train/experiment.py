@@ -13,6 +13,8 @@ import data
 from train import optim, placement, schedules, step, tasks
 from train.resolve import resolve
 
+NON_FINITE = ("stop", "skip")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -94,12 +96,17 @@ def make(config: Any) -> Experiment:
     for field in ("log_every", "eval_every", "save_every", "keep"):
         if getattr(config.train, field) < 1:
             raise ValueError(f"train.{field}={getattr(config.train, field)} must be at least 1")
+    if config.guard.non_finite not in NON_FINITE:
+        raise ValueError(
+            f"guard.non_finite={config.guard.non_finite!r} is unknown; choose one of "
+            f"{', '.join(NON_FINITE)}"
+        )
+    if config.guard.failed_saves < 1:
+        raise ValueError(f"guard.failed_saves={config.guard.failed_saves} must be at least 1")
+    if config.train.keep_every < 0:
+        raise ValueError(f"train.keep_every={config.train.keep_every} must be at least 0 (0: none)")
     if not 0 <= config.optim.ema_decay < 1:
         raise ValueError(f"optim.ema_decay={config.optim.ema_decay} must lie in [0, 1); 0 = off")
-    if config.guard.non_finite not in ("stop", "skip"):
-        raise ValueError(
-            f"guard.non_finite={config.guard.non_finite!r} is unknown; choose stop or skip"
-        )
     layout = placement.make(config.placement)
     layout.check_batch(config.data.batch_size, config.train.micro_batches)
     layout.check_batch(config.data.eval_batch_size)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import train.evaluate
+import train.life
 import train.loop
 from configs import digits
 from perceiver.weights import mapping, native
@@ -103,7 +104,7 @@ def test_a_run_that_is_told_to_stop_loses_nothing(
 
 
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.loop, "_introduce", lambda *_: tell())
+    monkeypatch.setattr(train.life, "_introduce", lambda *_: tell())
     with pytest.raises(Preempted, match="step 0"):
         train.loop.run(config(), tmp_path)
     assert list((tmp_path / "checkpoints").iterdir()) == []
