@@ -126,11 +126,15 @@ def build(spec: Mapping[str, Any] | specs.Spec, *, sequence: Sequence | None = N
 
     Args:
       spec: what the model is.
-      sequence: a mesh axis over whose devices the byte array's elements are split.
+      sequence: a mesh axis over whose devices the byte array's elements are split, in `apply`,
+        `encode` and `attention_maps`. Parameters and the spec do not depend on it.
     """
     spec = specs.parse(spec)
     if sequence is not None and not isinstance(spec, specs.Backbone):
-        raise ValueError(f"{spec.kind} has no cross-attends, whose elements `sequence` splits")
+        raise ValueError(
+            f"{spec.kind} has no cross-attends, whose elements `sequence` splits; build it without "
+            "(in a config: mesh.sequence=1)"
+        )
     dtype = jnp.dtype(spec.dtype)
 
     def make():

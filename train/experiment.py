@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import optax
 
 import data
@@ -28,7 +27,7 @@ class Experiment:
     schedule: Callable[[int], Any]  # step -> learning rate
 
     def batches(self, split: str, *, train: bool, whole: bool = False) -> data.Batches:
-        """Returns this host's share of a split's batches, or with `whole` all of them.
+        """Returns this host's share of a split's batches (`Placement.feed`), or with `whole` all.
 
         The random choices of evaluation (masks) are the same in all runs, whatever their seed.
         """
@@ -39,8 +38,8 @@ class Experiment:
             batch_size=section.batch_size if train else section.eval_batch_size,
             seed=self.config.seed if train else 0,
             train=train,
-            host_index=0 if whole else jax.process_index(),
-            host_count=1 if whole else jax.process_count(),
+            host_index=0 if whole else self.placement.feed.index,
+            host_count=1 if whole else self.placement.feed.count,
         )
 
     def first_batch(self) -> data.Batch:
@@ -107,14 +106,17 @@ def make(config: Any) -> Experiment:
         raise ValueError(f"train.keep_every={config.train.keep_every} must be at least 0 (0: none)")
     if not 0 <= config.optim.ema_decay < 1:
         raise ValueError(f"optim.ema_decay={config.optim.ema_decay} must lie in [0, 1); 0 = off")
-    layout = placement.make(config.placement)
+    layout = placement.make(config.placement, config.mesh)
     layout.check_batch(config.data.batch_size, config.train.micro_batches)
     layout.check_batch(config.data.eval_batch_size)
     optimizer = optim.make(config.optim)
+    task = tasks.make(config, info, layout.sequence)
+    if layout.sequence is not None:
+        task.model.explain()  # raises for inputs that do not divide over the devices
     return Experiment(
         config=config,
         info=info,
-        task=tasks.make(config, info),
+        task=task,
         placement=layout,
         optimizer=optimizer,
         schedule=schedules.make(config.optim),

@@ -1,9 +1,9 @@
 """Where arrays live and how a step is compiled: `single`, `pmap` or `sharded`.
 
 A placement takes the pure functions of `train.step` and runs them on one device, data-parallel
-with replicated state (`jax.pmap`), or with the state itself split over devices (fully sharded data
-parallelism, FSDP: `jax.jit` on a mesh). All three use a mesh with the one axis "data", hold the
-state as the same tree of global arrays without a device axis, and give the same trajectory.
+with replicated state (`jax.pmap`), or with state, batch and the elements of an example split over
+the axes of a mesh (`jax.jit`; fully sharded data parallelism, FSDP: `train.mesh`). All three hold
+the state as the same tree of global arrays without a device axis, and give the same trajectory.
 
 What may differ: `pmap` draws dropout masks and mixes pictures on each replica by itself, and a
 network that looks across the examples of a batch (batch norm) sees one replica's share under `pmap`
@@ -11,6 +11,7 @@ and the whole batch otherwise; its statistics are averaged over replicas after e
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,22 +22,31 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from perceiver import cross_attention
+from train import mesh as meshes
 from train import sharding
 
 Tree = Any
 NAMES = ("single", "pmap", "sharded")
-AXIS = "data"
+AXIS = "data"  # of pmap's replicas
 
 
-def make(name: str, devices: Sequence[jax.Device] | None = None) -> "Placement":
+def make(
+    name: str,
+    mesh: Mapping[str, int] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> "Placement":
     """A placement by name.
 
     Args:
       name: "single", "pmap" or "sharded".
+      mesh: of "sharded", the sizes of the axes "data", "fsdp" and "sequence", one of which may be
+        -1; None: all devices along "fsdp". Others use no axis but "data".
       devices: what to run on; all devices of all hosts (for "single" the first one) by default.
 
     Raises:
-      ValueError: unknown name, no or several devices for "single", or "single" on several hosts.
+      ValueError: unknown name, no or several devices for "single", "single" on several hosts, or
+        a mesh that the placement cannot have; says what could be.
     """
     if name not in NAMES:
         raise ValueError(f"unknown placement {name!r}; choose one of {', '.join(NAMES)}")
@@ -55,13 +65,18 @@ def make(name: str, devices: Sequence[jax.Device] | None = None) -> "Placement":
     devices = jax.devices() if devices is None else devices
     if not devices:
         raise ValueError(f"placement {name!r} needs at least one device, got none")
-    return Placement(name=name, mesh=_make_mesh(devices))
-
-
-def _make_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """The mesh: one axis, each host's devices side by side so that a host feeds adjacent rows."""
-    ordered = sorted(devices, key=lambda d: (d.process_index, d.id))
-    return Mesh(np.array(ordered), (AXIS,), axis_types=(AxisType.Auto,))
+    if name == "sharded":
+        placement = Placement(name=name, mesh=meshes.make(devices, mesh))
+    else:
+        if mesh is not None and mesh["sequence"] != 1:
+            raise ValueError(
+                f"mesh.sequence={mesh['sequence']} splits the elements of an example over devices, "
+                f"which placement {name!r} cannot; choose placement 'sharded', or mesh.sequence=1"
+            )
+        line = np.array(meshes.ordered(devices))
+        placement = Placement(name=name, mesh=Mesh(line, (AXIS,), axis_types=(AxisType.Auto,)))
+    _ = placement.feed  # raises where hosts do not fit the mesh
+    return placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +84,30 @@ class Placement:
     """Devices, and how state, batches and steps are laid out on them. Made by `make`."""
 
     name: str  # one of NAMES
-    mesh: Mesh  # axis "data"
+    mesh: Mesh  # of the axes mesh.AXES, or of the one axis "data"
+
+    def __str__(self) -> str:
+        axes = [f"{name} {size}" for name, size in self.mesh.shape.items() if size > 1]
+        if self.name != "sharded" or not axes:
+            return self.name
+        return f"{self.name} ({' x '.join(axes)})"
 
     @property
     def devices(self) -> int:
         """Number of devices, over all hosts."""
         return self.mesh.size
+
+    @functools.cached_property
+    def feed(self) -> meshes.Feed:
+        """Which share of each global batch this host loads; hosts of one sequence share theirs."""
+        return meshes.feed(meshes.owners(self.mesh), jax.process_index())
+
+    @property
+    def sequence(self) -> cross_attention.Sequence | None:
+        """How the elements of an example are split over devices; None where they are not."""
+        if self.mesh.shape.get("sequence", 1) == 1:
+            return None
+        return cross_attention.Sequence(self.mesh, "sequence", batch_axis=meshes.BATCH_AXES)
 
     def shardings(self, tree: Tree) -> Tree:
         """Where each leaf of a state lives. Leaves need only a `shape`."""
@@ -123,41 +156,34 @@ class Placement:
           batch_size: examples in one batch, over all hosts.
           micro_batches: pieces that each device works through its share in.
         """
-        unit = self.devices * micro_batches
-        if batch_size > 0 and micro_batches > 0 and batch_size % unit == 0:
-            return
-        if micro_batches < 1:
-            raise ValueError(f"micro_batches must be at least 1, got {micro_batches}")
-        lower = batch_size // unit * unit
-        nearest = f"{lower} or {lower + unit}" if lower > 0 else f"{unit}"
-        pieces = f" x {micro_batches} micro-batches" if micro_batches > 1 else ""
-        raise ValueError(
-            f"batch size {batch_size} does not divide evenly over {self.devices} "
-            f"device{'s' if self.devices > 1 else ''}{pieces} (placement {self.name!r}); "
-            f"use a multiple of {unit}, such as {nearest}"
-        )
+        meshes.check_rows(batch_size, micro_batches, self.mesh, f"placement {self.name!r}")
 
     def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Sends this host's part of a batch to its devices.
 
         Args:
-          batch: arrays [B / hosts, ...], all with the same leading axis.
+          batch: arrays [B / feed.count, ...], all with the same leading axis.
 
         Returns:
-          Arrays split along "data": [B, ...] global, or for "pmap" [local devices, b, ...].
+          Arrays split by rows: [B, ...] global, or for "pmap" [local devices, b, ...].
         """
         sizes = {name: len(x) for name, x in batch.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"all arrays of a batch need the same leading axis, got {sizes}")
         local = self.mesh.local_mesh if self.name == "pmap" else self.mesh
-        self.check_batch(next(iter(sizes.values())) * jax.process_count())
+        rows_in_all = next(iter(sizes.values())) * self.feed.count
+        self.check_batch(rows_in_all)
         if self.name == "pmap":
             batch = {k: x.reshape(local.size, -1, *x.shape[1:]) for k, x in batch.items()}
             return jax.device_put(dict(batch), NamedSharding(local, P(AXIS)))
-        rows = NamedSharding(self.mesh, P(AXIS))
+        axes = tuple(name for name in meshes.BATCH_AXES if name in self.mesh.axis_names)
+        rows = NamedSharding(self.mesh, P(axes))
         if jax.process_count() == 1:
             return jax.device_put(dict(batch), rows)
-        return {k: jax.make_array_from_process_local_data(rows, x) for k, x in batch.items()}
+        return {
+            k: jax.make_array_from_process_local_data(rows, x, (rows_in_all, *x.shape[1:]))
+            for k, x in batch.items()
+        }
 
     def compile_train(self, make_step: Callable[..., Callable]) -> Callable:
         """Compiles a training step, which then consumes (donates) the state it is given.
@@ -241,7 +267,7 @@ class Placement:
     def _spec(self, keys: Sequence[Any], shape: tuple[int, ...]) -> P:
         if self.name != "sharded":
             return P()
-        return sharding.split(sharding.path_of(keys), shape, self.devices, AXIS)
+        return sharding.split(sharding.path_of(keys), shape, self.mesh.shape["fsdp"], "fsdp")
 
     def _gather_at_use(self, step: Callable) -> Callable:
         return sharding.gather_at_use(step, self.mesh) if self.name == "sharded" else step

@@ -1,11 +1,12 @@
 """Fully sharded data parallelism: what is split at rest is gathered where it is used.
 
-Any large array of a state is cut along one axis by a rule that knows nothing of the model. Haiku
-then gathers each parameter at the moment that a module asks for it, so that a device holds one
-layer's whole parameters at a time. The table shows what lies where.
+Large arrays of a state are cut along one axis, by a short table of rules (`RULES`). Haiku then
+gathers each parameter at the moment that a module asks for it, so that a device holds one layer's
+whole parameters at a time. `format_table` shows what lies where.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,35 +15,59 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from perceiver.processor import is_stacked
+from perceiver.processor import STACK
 
 Tree = Any
 # Leaves with fewer elements are replicated: gathering one costs a collective, and all the biases
 # and norms of a 200M-parameter model together are under a megabyte.
 MIN_SPLIT_ELEMENTS = 4096
 
+WIDEST = "widest"  # the largest axis that divides evenly; of equal ones the first
+WIDEST_INNER = "widest inner"  # the same, but never axis 0
+WHOLE = "whole"  # replicated
 
-def split(path: str, shape: tuple[int, ...], devices: int, axis_name: str) -> P:
-    """Splits an array along its largest axis that divides evenly; replicates it otherwise.
 
-    Optimiser moments have the shapes of their parameters, and the names of those in their paths,
-    so they are split alike. The axis of stacked layers is never split: the scan over layers reads
-    one layer at a time, and that layer would live on one device.
+class Rule(NamedTuple):
+    """Where the arrays of some paths are cut."""
+
+    pattern: str  # a regular expression that is found in the path
+    cut: str | int  # WIDEST, WIDEST_INNER, WHOLE, or the number of an axis
+
+
+# The first rule that matches holds. Optimiser moments and averages have the shapes of their
+# parameters, and the names of those in their paths, so they are cut alike.
+RULES = (
+    # The scan over stacked layers reads one at a time, which would live on one device.
+    Rule(rf"(^|/){STACK}(/|$)", WIDEST_INNER),
+    Rule(r"", WIDEST),
+)
+
+
+def split(
+    path: str,
+    shape: tuple[int, ...],
+    parts: int,
+    axis_name: str,
+    rules: Sequence[Rule] = RULES,
+) -> P:
+    """Returns how an array is cut. Small ones, and what does not divide evenly, stay whole.
 
     Args:
-      path: words between slashes, as `path_of` makes them; a word "layers" marks a stacked array.
+      path: words between slashes, as `path_of` makes them.
       shape: of the whole array.
-      devices: number of parts.
-      axis_name: of the mesh axis to split over.
+      parts: size of the mesh axis to split over.
+      axis_name: its name.
+      rules: what is cut where; arrays that none matches stay whole.
     """
-    if math.prod(shape) < MIN_SPLIT_ELEMENTS:
+    cut = next((rule.cut for rule in rules if re.search(rule.pattern, path)), WHOLE)
+    if cut == WHOLE or parts == 1 or math.prod(shape) < MIN_SPLIT_ELEMENTS:
         return P()
-    first = 1 if is_stacked(path) else 0
-    axes = [axis for axis in range(first, len(shape)) if shape[axis] % devices == 0]
+    axes = [cut] if isinstance(cut, int) else range(cut == WIDEST_INNER, len(shape))
+    axes = [axis for axis in axes if shape[axis] % parts == 0]
     if not axes:
         return P()
-    widest = max(axes, key=lambda axis: shape[axis])
-    return P(*(axis_name if axis == widest else None for axis in range(widest + 1)))
+    chosen = max(axes, key=lambda axis: shape[axis])
+    return P(*(axis_name if axis == chosen else None for axis in range(chosen + 1)))
 
 
 def gather_at_use(fn: Callable, mesh: Mesh) -> Callable:
@@ -110,14 +135,14 @@ def format_table(rows: Sequence[ShardingRow]) -> str:
     """`sharding_table` as text: a line for each row, and the totals."""
     width = max((len(row.path) for row in rows), default=0)
     lines = [
-        f"{row.path:{width}}  {row.shape!s:>20}  {_axes(row.spec):>12}  {row.bytes_per_device:>14,}"
+        f"{row.path:{width}}  {row.shape!s:>20}  {_axes(row.spec):>14}  {row.bytes_per_device:>14,}"
         for row in rows
     ]
     total = sum(row.bytes_total for row in rows)
     per_device = sum(row.bytes_per_device for row in rows)
     return "\n".join(
         [
-            f"{'array':{width}}  {'shape':>20}  {'split':>12}  {'bytes / device':>14}",
+            f"{'array':{width}}  {'shape':>20}  {'split':>14}  {'bytes / device':>14}",
             *lines,
             f"{len(rows)} arrays, {total:,} bytes in all, {per_device:,} on each device",
         ]
@@ -125,6 +150,6 @@ def format_table(rows: Sequence[ShardingRow]) -> str:
 
 
 def _axes(spec: P) -> str:
-    """`P(None, "data")` -> "axis 1", `P()` -> "replicated"."""
-    split = [str(axis) for axis, name in enumerate(spec) if name is not None]
-    return f"axis {', '.join(split)}" if split else "replicated"
+    """`P(None, "fsdp")` -> "fsdp on axis 1", `P()` -> "replicated"."""
+    split = [f"{name} on axis {axis}" for axis, name in enumerate(spec) if name is not None]
+    return ", ".join(split) or "replicated"

@@ -12,6 +12,7 @@ two paths are close, either will do.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
@@ -30,9 +31,11 @@ class Choice:
     elements: int
     path: str
     reason: str
+    sharing: str = ""  # what each device of a sequence axis attends to, where there is one
 
     def __str__(self) -> str:
-        return f"{self.segment} ({self.elements:,} elements): {self.path}, {self.reason}"
+        words = f"{self.segment} ({self.elements:,} elements): {self.path}, {self.reason}"
+        return f"{words}; {self.sharing}" if self.sharing else words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +72,18 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
       path: "auto", or the path to force.
 
     Raises:
-      ValueError: a forced path that cannot serve; it names the segment and the reason.
+      ValueError: a forced path that cannot serve, or many elements that do not divide over the
+        devices that shall share them; it names the segment and the reason.
     """
     if path not in PATHS:
         raise ValueError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}")
+    plan = _choose(byte_array, sizes, drops, path)
+    if byte_array.sequence is None:
+        return plan
+    return Plan(tuple(_shared_out(plan, byte_array)))
+
+
+def _choose(byte_array: ByteArray, sizes: Sizes, drops: bool, path: str) -> Plan:
     if path != "auto":
         return _forced(byte_array, drops, path)
     if drops:
@@ -80,6 +91,16 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
     if sizes.queries * byte_array.size <= FEW_WEIGHTS and _plain_will_do(byte_array, sizes):
         return _plain(byte_array, f"at most {FEW_WEIGHTS:,} weights for a head")
     return Plan(tuple(_cheapest(segment, sizes) for segment in byte_array.segments))
+
+
+def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
+    """Says of each choice whether the devices of the sequence axis share the elements."""
+    sequence = byte_array.sequence
+    whole = f"not split: each of the {sequence.devices} devices of {sequence.axis!r} attends to all"
+    for choice, segment in zip(plan.choices, byte_array.segments, strict=False):
+        split = not plan.is_plain and sequence.splits(segment)
+        part = f"split over the {sequence.devices} devices of {sequence.axis!r}"
+        yield dataclasses.replace(choice, sharing=part if split else whole)
 
 
 def _plain(byte_array: ByteArray, reason: str) -> Plan:

@@ -20,16 +20,22 @@ FEW_ELEMENTS = 1024  # that every device may attend to, if they do not divide
 
 @dataclasses.dataclass(frozen=True)
 class Sequence:
-    """Which mesh axis the elements are split over (and the batch, if it is)."""
+    """Which mesh axis the elements are split over (and which one, or which, the batch, if any)."""
 
     mesh: jax.sharding.Mesh
     axis: str = "sequence"
-    batch_axis: str | None = None
+    batch_axis: str | tuple[str, ...] | None = None
 
     def __post_init__(self):
-        for name in filter(None, (self.axis, self.batch_axis)):
+        batch = (self.batch_axis,) if isinstance(self.batch_axis, str) else self.batch_axis or ()
+        for name in (self.axis, *batch):
             if name not in self.mesh.axis_names:
                 raise ValueError(f"the mesh has axes {self.mesh.axis_names}, none called {name!r}")
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the elements of an example."""
+        return self.mesh.shape[self.axis]
 
     def splits(self, segment: Segment) -> bool:
         """Whether a segment is split; few elements are attended to whole by every device.
@@ -37,7 +43,7 @@ class Sequence:
         Raises:
           ValueError: many elements whose first axis does not divide over the devices.
         """
-        rows, devices = segment.dims[0], self.mesh.shape[self.axis]
+        rows, devices = segment.dims[0], self.devices
         if rows % devices and segment.size > FEW_ELEMENTS:
             raise ValueError(
                 f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid do not divide "

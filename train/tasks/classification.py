@@ -16,14 +16,15 @@ from train.tasks.task import Batch, Task
 SHOWN = 6  # examples of pictures and samples
 
 
-def make(config: Any, info: Any) -> Task:
+def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> Task:
     """Returns the task of classifying `info`'s images with `config.model`.
 
     Raises:
       ValueError: the model's classes or image shape are not those of the data, or the mixing's
         alpha is below 0.
     """
-    model = perceiver.build(config.model.to_dict())
+    model = perceiver.build(config.model.to_dict(), sequence=sequence)
+    alone = perceiver.build(model.spec)  # for one host, that draws pictures
     _check(model.spec, info)
     smoothing = config.loss.label_smoothing
     alphas = {name: config.loss[name] for name in ("mixup_alpha", "cutmix_alpha")}
@@ -81,7 +82,7 @@ def make(config: Any, info: Any) -> Task:
 
     def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
         images = batch["image"][np.flatnonzero(batch["mask"])[:SHOWN]]
-        looks = attention_picture.look(model, params, net_state, images)
+        looks = attention_picture.look(alone, params, net_state, images)
         if not looks:  # a model without latents has no cross-attends to show
             return {}
         path = attention_picture.draw(folder / "attention.png", _pixels(images, info), looks)

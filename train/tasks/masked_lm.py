@@ -29,7 +29,7 @@ from train.tasks.task import Batch, Task
 COUNTED = 100_000_000
 
 
-def make(config: Any, info: Any) -> Task:
+def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> Task:
     """Returns the task of filling in `config.data`'s masked tokens with `config.model`.
 
     Raises:
@@ -37,7 +37,7 @@ def make(config: Any, info: Any) -> Task:
         vocabulary is smaller than the tokeniser's.
       FileNotFoundError, ImportError: the tokeniser's file or library is not there.
     """
-    model = perceiver.build(config.model.to_dict())
+    model = perceiver.build(config.model.to_dict(), sequence=sequence)
     subwords = None
     if config.data.tokenizer != tokenising.BYTES:
         subwords = tokenising.load_subwords(config.data.tokenizer)
@@ -84,7 +84,8 @@ def make(config: Any, info: Any) -> Task:
     def assess(predictions: Batch, folder: Path | None):
         return assess_sources(predictions, sources, folder)
 
-    fill = jax.jit(lambda *given: model.apply(*given, is_training=False)[0])
+    alone = perceiver.build(model.spec)  # for one host, that fills in a few windows
+    fill = jax.jit(lambda *given: alone.apply(*given, is_training=False)[0])
     decode = tokenizer.decode if subwords is None else subwords.decode
 
     def guesses(params, net_state, batch: Batch) -> tuple[Batch, np.ndarray]:

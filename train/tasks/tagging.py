@@ -20,13 +20,13 @@ from train.tasks.task import Batch, Task
 SHOWN = 4  # sample clips
 
 
-def make(config: Any, info: Any) -> Task:
+def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> Task:
     """Returns the task of tagging `info`'s clips with `config.model`.
 
     Raises:
       ValueError: a model of another kind, or one that the data does not fit.
     """
-    model = perceiver.build(config.model.to_dict())
+    model = perceiver.build(config.model.to_dict(), sequence=sequence)
     _check(model.spec, config.data, info)
     modalities = _modalities(model.spec)
 

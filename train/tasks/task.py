@@ -25,6 +25,8 @@ class Task:
     """A model with its loss and metrics, and what a run says and shows about it."""
 
     name: str
+    # `loss` and `predict` use it on all devices: its inputs may be split over some of them. What
+    # one host does alone (`show`, `remark`) it does with a model that is not.
     model: perceiver.Model
     # (rng, batch) -> (params, net_state)
     init: Callable[..., tuple[Any, Any]]

@@ -18,13 +18,13 @@ from train import confusion_picture, losses, metrics, text_metrics
 from train.tasks.task import Task
 
 
-def make(config: Any, info: Any) -> Task:
+def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> Task:
     """Returns the task of labelling `info`'s texts with `config.model`.
 
     Raises:
       ValueError: a model of another kind, or one that the data does not fit.
     """
-    model = perceiver.build(config.model.to_dict())
+    model = perceiver.build(config.model.to_dict(), sequence=sequence)
     _check(model.spec, config.data, info)
     columns = model.spec.columns
     smoothing = config.loss.label_smoothing
