@@ -42,9 +42,22 @@ def in_order(x: jax.Array) -> jax.Array:
     XLA may otherwise fold a transposition into the product that reads it, which then is slower by
     more than the transposition takes.
     """
-    if jax.default_backend() != "cpu":
+    if not _lays_out():
         return x
     return with_layout_constraint(jnp.asarray(x), Layout(tuple(range(x.ndim))))
+
+
+def _lays_out() -> bool:
+    """Whether layouts are asked for: on a CPU, but where XLA does not split arrays over devices.
+
+    XLA's partitioner does not see through a layout constraint: it gathers the whole array, batch
+    and all, on every device. That it will be at work is known where a mesh was set while tracing
+    (`jax.sharding.use_abstract_mesh`); within `jax.shard_map` each device has its own arrays.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    split = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    by_xla = any(size > 1 and kind != jax.sharding.AxisType.Manual for size, kind in split)
+    return jax.default_backend() == "cpu" and not by_xla
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -73,7 +86,7 @@ def _backward(equation, dtype, result, saved, cotangent):
 def _summed_last(equation, dtype, result, a, b):
     left, right, out = equation.replace("->", ",").split(",")
     order = "".join(sorted(left, key=lambda letter: letter not in out))  # stable
-    if order != left and jax.default_backend() == "cpu":
+    if order != left and _lays_out():
         a = jnp.transpose(a.astype(dtype), [left.index(letter) for letter in order])
         a, left = in_order(a), order
     return _product(f"{left},{right}->{out}", dtype, result, a, b)

@@ -270,7 +270,16 @@ class Placement:
         return sharding.split(sharding.path_of(keys), shape, self.mesh.shape["fsdp"], "fsdp")
 
     def _gather_at_use(self, step: Callable) -> Callable:
-        return sharding.gather_at_use(step, self.mesh) if self.name == "sharded" else step
+        if self.name != "sharded":
+            return step
+        step = sharding.gather_at_use(step, self.mesh)
+
+        def on_mesh(*args):
+            # Tells modules that XLA will split their arrays (`perceiver.products`).
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                return step(*args)
+
+        return on_mesh
 
     def _constrain(self, tree: Tree) -> Tree:
         return jax.lax.with_sharding_constraint(tree, self.shardings(tree))

@@ -37,6 +37,8 @@ class Rule(NamedTuple):
 # The first rule that matches holds. Optimiser moments and averages have the shapes of their
 # parameters, and the names of those in their paths, so they are cut alike.
 RULES = (
+    # Split by channels, the gradient of a look-up would move all channels of a batch of tokens.
+    Rule(r"(^|/)embedding/table$", 0),
     # The scan over stacked layers reads one at a time, which would live on one device.
     Rule(rf"(^|/){STACK}(/|$)", WIDEST_INNER),
     Rule(r"", WIDEST),

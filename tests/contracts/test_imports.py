@@ -137,6 +137,7 @@ LAYERS = {
             "integrity",
             "journal",
             "losses",
+            "mesh",
             "metrics",
             "mirror",
             "mixing",

@@ -152,6 +152,27 @@ class TestProduct:
         laid_out = jax.jit(lambda x: in_order(jnp.transpose(x, (2, 0, 1))))(x)
         np.testing.assert_array_equal(laid_out, x.transpose(2, 0, 1))
 
+    @pytest.mark.parametrize("split", [True, False])
+    def test_no_layout_is_asked_for_where_xla_splits_arrays(self, split):
+        """XLA would gather them; in `shard_map` each device has an array of its own."""
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        rows = jax.sharding.PartitionSpec("data")
+
+        def total(x):
+            return in_order(jnp.swapaxes(x, 1, 2)).sum(axis=(1, 2))
+
+        def run(x):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                if split:
+                    return total(x)
+                return jax.shard_map(total, mesh=mesh, in_specs=rows, out_specs=rows)(x)
+
+        rows_of = jax.sharding.NamedSharding(mesh, rows)
+        x = jax.ShapeDtypeStruct((16, 3, 5), jnp.float32, sharding=rows_of)
+        lowered = jax.jit(run).lower(x)
+        assert ("LayoutConstraint" in lowered.as_text()) == (not split)
+        assert "all-gather" not in lowered.compile().as_text()
+
 
 def test_linear_takes_operands(arrays, draw_params):
     x, _, _ = arrays

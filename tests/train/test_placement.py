@@ -13,6 +13,12 @@ from train import step as step_lib
 
 DEVICES, BATCH, STEPS = 8, 48, 5
 OPTIMIZERS = {"lamb": optax.lamb(3e-2, weight_decay=0.1), "adamw": optax.adamw(1e-2)}
+MESHES = {
+    "fsdp": None,
+    "data x fsdp": {"data": 2, "fsdp": -1, "sequence": 1},
+    "data x sequence": {"data": -1, "fsdp": 1, "sequence": 4},
+    "all three": {"data": 2, "fsdp": 2, "sequence": -1},
+}
 # Float32 after five steps; Adam's division shows rounding where a gradient is close to zero.
 RTOL, ATOL = 1e-3, 2e-5
 
@@ -22,8 +28,8 @@ def train(toy_task, toy_batch):
     """`train(placement_name, optimizer_name, micro_batches) -> (state, sums of each step)`."""
 
     @functools.cache  # several tests look at the same runs
-    def run(placement_name, optimizer_name, micro_batches=1, ema_decay=0.9):
-        placement = placement_lib.make(placement_name)
+    def run(placement_name, optimizer_name, micro_batches=1, ema_decay=0.9, mesh="fsdp"):
+        placement = placement_lib.make(placement_name, MESHES[mesh])
         task, optimizer = toy_task(), OPTIMIZERS[optimizer_name]
         state = placement.init(
             lambda: step_lib.init_state(task, optimizer, 0, toy_batch(2), ema_decay)
@@ -79,7 +85,7 @@ def test_sharded_state_is_really_split(train):
         if path.startswith("params/"):
             twins = [f"opt_state/0/{moment}" for moment in ("mu", "nu")] + ["ema"]
             assert {rows[path.replace("params", twin)].spec for twin in twins} == {row.spec}
-    assert rows["params/layers/mix/w"].spec == P(None, "data")  # [layers, in, out]
+    assert rows["params/layers/mix/w"].spec == P(None, "fsdp")  # [layers, in, out]
 
     # What the table says is what the devices hold.
     held = dict.fromkeys(jax.devices(), 0)
@@ -179,6 +185,50 @@ def test_uneven_batches_are_refused_with_the_nearest_sizes(name, size, micro_bat
         assert word in str(error.value)
 
 
+def test_rows_are_split_over_data_and_fsdp_only():
+    placement = placement_lib.make("sharded", MESHES["data x sequence"])
+    placement.check_batch(6, 3)
+    with pytest.raises(ValueError, match=r"3 .* over 2 groups of 4 devices .* 2 or 4"):
+        placement.check_batch(3)
+    x = np.arange(8 * 3).reshape(8, 3)
+    for shard in placement.put({"x": x})["x"].addressable_shards:
+        rows = slice(0, 4) if shard.device.id < 4 else slice(4, 8)
+        np.testing.assert_array_equal(shard.data, x[rows])
+
+
+def test_state_is_split_over_fsdp_and_copied_over_data(toy_task, toy_batch):
+    init = functools.partial(step_lib.init_state, toy_task(), OPTIMIZERS["lamb"], 0, toy_batch(2))
+    whole = sharding.sharding_table(placement_lib.make("single").abstract(init))
+    for name, parts in {"data x fsdp": 4, "data x sequence": 1, "all three": 2}.items():
+        rows = sharding.sharding_table(placement_lib.make("sharded", MESHES[name]).abstract(init))
+        for row, one in zip(rows, whole, strict=True):
+            large = row.bytes_total >= 4 * sharding.MIN_SPLIT_ELEMENTS
+            assert row.bytes_per_device == one.bytes_total // (parts if large else 1)
+
+
+def test_meshes_agree(train, assert_trees_close):
+    """The toy task has no elements to split: the devices of a sequence do the same work."""
+    want, want_history = train("single", "lamb")
+    got, history = train("sharded", "lamb", mesh="all three")
+    assert_trees_close(got, want, RTOL, ATOL)
+    for sums, want_sums in zip(history, want_history, strict=True):
+        assert sums["loss"] == pytest.approx(want_sums["loss"], rel=1e-4)
+
+
+def test_placements_name_their_axes():
+    assert str(placement_lib.make("pmap")) == "pmap"
+    assert str(placement_lib.make("sharded")) == "sharded (fsdp 8)"
+    mesh = MESHES["data x sequence"]
+    assert str(placement_lib.make("sharded", mesh)) == "sharded (data 2 x sequence 4)"
+
+
+@pytest.mark.parametrize("name", ["single", "pmap"])
+def test_only_a_mesh_splits_elements(name):
+    with pytest.raises(ValueError, match=rf"mesh.sequence=2 .* {name!r} cannot; .* 'sharded'"):
+        placement_lib.make(name, {"data": 1, "fsdp": -1, "sequence": 2})
+    assert placement_lib.make(name, {"data": 1, "fsdp": -1, "sequence": 1}).sequence is None
+
+
 def test_even_batches_are_accepted():
     placement_lib.make("sharded").check_batch(24, 3)
     placement_lib.make("single").check_batch(7)
@@ -197,16 +247,16 @@ def test_bad_placements_are_refused():
     with pytest.raises(ValueError, match=r"'fsdp'.*single, pmap, sharded"):
         placement_lib.make("fsdp")
     with pytest.raises(ValueError, match=r"'single' uses one device, got 8"):
-        placement_lib.make("single", jax.devices())
+        placement_lib.make("single", devices=jax.devices())
     with pytest.raises(ValueError, match="at least one device"):
-        placement_lib.make("pmap", [])
+        placement_lib.make("pmap", devices=[])
 
 
 def test_a_subset_of_the_devices_is_honoured(toy_task, toy_batch):
     task, devices = toy_task(), jax.devices()[3:6]
     batch = toy_batch(6)
     for name in ("pmap", "sharded"):
-        placement = placement_lib.make(name, devices)
+        placement = placement_lib.make(name, devices=devices)
         state = placement.init(lambda: step_lib.init_state(task, optax.sgd(0.1), 0, batch))
         make = functools.partial(step_lib.make_train_step, task, optax.sgd(0.1), seed=0)
         state, sums = placement.compile_train(make)(state, placement.put(batch))
