@@ -65,7 +65,8 @@ def begin(
         folder = workdir.claim(mirror.folder, config, write=main_host)
         if main_host:
             record.append(folder, sys.argv[1:])
-        checkpoints = enter(Checkpoints(mirror.checkpoints, keep=config.train.keep))
+        keep = {"keep": config.train.keep, "keep_every": config.train.keep_every}
+        checkpoints = enter(Checkpoints(mirror.checkpoints, **keep))
         batches = enter(closing(experiment.batches("train", train=True)))
         state, past, origin = _start(experiment, checkpoints)
         batches.restore(past.get("batches") or batches.state())

@@ -1,4 +1,4 @@
-"""A run whose folder is in an object store: gs://bucket/run, s3://bucket/run.
+"""A run whose folder is in an object store: gs://bucket/run.
 
 Checkpoints are written there by Orbax, array by array. Everything else of a run (its config,
 metrics, pictures, the exported model) is small, and made by libraries that know local files only:
@@ -11,14 +11,9 @@ import pathlib
 import shutil
 import tempfile
 
-from etils import epath
+from train import folders
 
 CHECKPOINTS = "checkpoints"
-
-
-def is_remote(folder: str | os.PathLike) -> bool:
-    """Whether a folder is named by a URL."""
-    return "://" in os.fspath(folder)
 
 
 class Mirror:
@@ -33,10 +28,14 @@ class Mirror:
         """Copies what the store has of the run.
 
         Args:
-          folder: of the run, a path or a URL of a kind that etils.epath knows (gs, s3, az).
+          folder: of the run, a path or a URL.
           write: False on every host but the first: nothing is copied back.
+
+        Raises:
+          ValueError, ModuleNotFoundError: a URL of a store that cannot be used (`folders.of`).
         """
-        self._remote = epath.Path(folder) if is_remote(folder) else None
+        where = folders.of(folder)
+        self._remote = where if folders.is_remote(where) else None
         self._write = write
         self._copied: dict[str, tuple[int, int]] = {}  # name -> (time of change, size)
         if self._remote is None:
@@ -70,7 +69,7 @@ class Mirror:
         if self._remote is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _pull(self, folder: epath.Path) -> None:
+    def _pull(self, folder: folders.Folder) -> None:
         for source in folder.iterdir():
             name = source.relative_to(self._remote).as_posix()
             if source.is_dir():

@@ -20,10 +20,13 @@ def store(tmp_path, monkeypatch):
     """A folder that `gs://bucket` names; checkpoints are in it as the paths of a local folder."""
     root = tmp_path / "store"
 
-    def path(url):
-        return root / str(url).removeprefix("gs://bucket/")
+    def of(path):
+        return root / str(path).removeprefix("gs://bucket/")
 
-    monkeypatch.setattr(mirror, "epath", types.SimpleNamespace(Path=path))
+    def is_remote(path):
+        return path.is_relative_to(root)
+
+    monkeypatch.setattr(mirror, "folders", types.SimpleNamespace(of=of, is_remote=is_remote))
     return root
 
 
