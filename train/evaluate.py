@@ -123,13 +123,13 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", nargs="?", type=pathlib.Path, help="folder of a run")
+    parser.add_argument("workdir", nargs="?", help="folder of a run, a path or a URL")
     parser.add_argument("--config", metavar="FILE:VARIANT", help="model and data, for --weights")
     parser.add_argument("--weights", metavar="SOURCE", help="what to evaluate, for --config")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="folder for tables and pictures (default: WORKDIR/evaluation; none for --weights)",
+        help="folder for tables and pictures (default: WORKDIR/evaluation, else none)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments, changes = parser.parse_known_args(words)
@@ -142,8 +142,8 @@ def main(words: Sequence[str] | None = None) -> None:
         for notice in model.notices:
             print(f"notice: {notice}", file=sys.stderr)
         folder = arguments.out
-        if folder is None and arguments.workdir is not None:
-            folder = arguments.workdir / "evaluation"
+        if folder is None and arguments.workdir and "://" not in arguments.workdir:
+            folder = pathlib.Path(arguments.workdir) / "evaluation"
         results, files = assess(model, folder, broken)
     except (ConnectionError, FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))

@@ -2,14 +2,13 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from perceiver import loading, specs
-from train import init_from, workdir
+from train import folders, init_from, workdir
 from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
 from train.step import TrainState
@@ -38,7 +37,7 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
     """Returns the last checkpoint of a run.
 
     Args:
-      folder: of the run.
+      folder: of the run, a path or a URL.
       config: the run's, changed; None: as it is.
 
     Raises:
@@ -46,7 +45,7 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
       ValueError: a broken config, or settings that do not fit together.
     """
     experiment = make(workdir.read(folder) if config is None else config)
-    with Checkpoints(pathlib.Path(folder) / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(folders.of(folder) / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise FileNotFoundError(f"{folder} has no checkpoint yet; go on training it")

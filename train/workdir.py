@@ -8,6 +8,8 @@ from typing import Any
 
 import ml_collections
 
+from train import folders
+
 CONFIG = "config.json"
 
 # Settings that a restarted run may change: they move no number of the trajectory, or (placement,
@@ -73,7 +75,7 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
       FileNotFoundError: the folder holds no run.
       ValueError: its config.json is broken, or none of a run.
     """
-    path = pathlib.Path(workdir) / CONFIG
+    path = folders.of(workdir) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: {workdir} is not the folder of a run; "
