@@ -6,6 +6,8 @@
     python -m benchmarks.training_step  a whole training step beside Hugging Face's PyTorch
     python -m benchmarks.report         the tables of RESULTS.md from the JSON files
     python -m benchmarks.compile_step   compile time and memory of full-size training steps
+    python -m benchmarks.collectives    what a step exchanges on 8 devices, beside the theory
+    python -m benchmarks.plan           memory and time of 256 chips, on paper
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
     python -m benchmarks.input_pipeline images per second and core, beside tf.data
     python -m benchmarks.clip_pipeline  clips per second and core, beside OpenCV's VideoCapture

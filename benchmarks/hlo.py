@@ -112,7 +112,7 @@ def _walk(name: str, computations: dict, devices: int, times: int) -> Iterator[C
 def _collective(kind, is_start, shape, rest, devices, times) -> Collective:
     if is_start and kind in _START_HOLDS_OPERANDS:
         shape = _second(shape)
-    group = _group(rest, devices)
+    group = _group(kind, rest, devices)
     payload = sum(_bytes(*array) for array in _ARRAY.findall(shape))
     if kind == "reduce-scatter":  # whose result is a part
         payload *= group
@@ -141,16 +141,19 @@ def _devices(text: str) -> int:
     return math.prod(map(int, counts))
 
 
-def _group(rest: str, devices: int) -> int:
-    """Returns how many devices exchange with each other, in each of XLA's three notations."""
-    if named := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+def _group(kind: str, rest: str, devices: int) -> int:
+    """Returns how many devices exchange with each other, in any of XLA's notations."""
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]* \{([^}]*)\}", rest)
+    if named:  # mesh['a'=4,'b'=2], device_ids=(...) {'a'}
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
-    if even := re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest):
+    if even := re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest):  # [groups,size]<=[devices]
         return int(even[1])
-    if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):
+    if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):  # {{0,1},{2,3}}
         return len(listed[1].split(","))
-    return devices  # {}, or pairs of a permutation: all
+    if kind == "collective-permute" or "replica_groups={}" in rest:
+        return devices
+    raise ValueError(f"cannot read the groups of a {kind}: {rest[:200]!r}")
 
 
 def _trips(line: str, computations: dict) -> int:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import data
 from configs import common
-from perceiver import specs
+from perceiver import Sequence, specs
 from train import optim as optimisers
 from train import step, tasks
 
@@ -17,7 +17,8 @@ from train import step, tasks
 class Step(NamedTuple):
     """A training step: forward, backward and the optimiser."""
 
-    run: Callable  # (state, batch) -> (state, sums)
+    run: Callable  # (state, batch) -> (state, sums), on one device
+    make_run: Callable[..., Callable]  # what `Placement.compile_train` takes
     init: Callable[[], step.TrainState]
     batch: dict[str, jax.ShapeDtypeStruct]
 
@@ -27,13 +28,20 @@ class Step(NamedTuple):
         return jax.eval_shape(self.init)
 
 
-def make(spec: dict[str, Any], batch_size: int, *, optim: Mapping[str, Any] | None = None) -> Step:
-    """Builds a training step on one device.
+def make(
+    spec: dict[str, Any],
+    batch_size: int,
+    *,
+    optim: Mapping[str, Any] | None = None,
+    sequence: Sequence | None = None,
+) -> Step:
+    """Builds a training step.
 
     Args:
       spec: such as `released.MODELS[name]`.
       batch_size: examples.
       optim: fields of the config's `optim` section to change; without, LAMB in the papers' order.
+      sequence: the mesh axis that splits the elements of an example, if any.
     """
     parsed = specs.parse(spec)
     per_example = {"mask": ((), jnp.bool_)}
@@ -49,10 +57,11 @@ def make(spec: dict[str, Any], batch_size: int, *, optim: Mapping[str, Any] | No
     config = common.get_config(kind, spec)
     config.optim.update(optim or {})
     config.data.seq_len = getattr(parsed, "max_length", config.data.seq_len)
-    task, optimizer = tasks.make(config, info), optimisers.make(config.optim)
+    task, optimizer = tasks.make(config, info, sequence), optimisers.make(config.optim)
     batch = task.model.example_inputs(batch_size) | {
         key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
         for key, (shape, dtype) in per_example.items()
     }
     init = functools.partial(step.init_state, task, optimizer, 0, batch)
-    return Step(step.make_train_step(task, optimizer, seed=0), init, batch)
+    make_run = functools.partial(step.make_train_step, task, optimizer, seed=0)
+    return Step(make_run(), make_run, init, batch)

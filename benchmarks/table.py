@@ -35,6 +35,14 @@ class Row:
     temp_ratio: float | None = None
     resident_mib: float | None = None  # most memory of a process that does only this
     resident_ratio: float | None = None
+    state_mib: float | None = None  # of each device: parameters, moments, average
+    gathered_mib: float | None = None  # see `collectives`, these and the following
+    reduced_mib: float | None = None
+    other_mib: float | None = None
+    sent_mib: float | None = None
+    theory_mib: float | None = None
+    theory_ratio: float | None = None  # sent / theory
+    least_mib: float | None = None
     compile_s: float | None = None
     gflop: float | None = None  # counted on paper for this form, see `floor`
     floor_gflop: float | None = None  # the same of the form that needs least
@@ -60,10 +68,18 @@ COLUMNS = {
     "share": ("share", "{:.1%}"),
     "wall_ratio": ("wall x", "{:.2f}"),
     "cpu_ratio": ("CPU x", "{:.2f}"),
+    "state_mib": ("state MiB", "{:,.0f}"),
     "temp_mib": ("temp MiB", "{:,.1f}"),
     "temp_ratio": ("temp x", "{:.1f}"),
     "resident_mib": ("peak MiB", "{:,.0f}"),
     "resident_ratio": ("peak x", "{:.2f}"),
+    "gathered_mib": ("gathered MiB", "{:,.1f}"),
+    "reduced_mib": ("reduced MiB", "{:,.1f}"),
+    "other_mib": ("other MiB", "{:,.1f}"),
+    "sent_mib": ("sent MiB", "{:,.1f}"),
+    "theory_mib": ("theory", "{:,.1f}"),
+    "theory_ratio": ("sent / theory", "{:.3f}"),
+    "least_mib": ("least", "{:,.1f}"),
     "compile_s": ("compile s", "{:.1f}"),
     "gflop": ("GFLOP", "{:.3g}"),
     "floor_gflop": ("floor", "{:.3g}"),
