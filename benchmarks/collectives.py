@@ -4,8 +4,8 @@
 
 NAME: masked-lm-bytes, imagenet-fourier (default: both), at full size, each in every placement. The
 real training step, LAMB included, is compiled ahead of time for 8 virtual CPU devices; nothing is
-run, and no figure is a speed. The step is traced as for an accelerator: on a CPU the library asks
-for the order of some arrays in memory, which XLA can only give by gathering them.
+run, and no figure is a speed. The step is traced as for an accelerator, where cross-attends take
+larger chunks.
 
 All bytes are of one device and one step, with --rows examples on each device (or on each group of
 devices that splits the elements of an example). "Gathered" and "reduced" are the arrays that
@@ -123,15 +123,14 @@ def expected(program: Program, spec: specs.Backbone, *, scatters: bool) -> Excha
     for row in sharding.sharding_table(program.state):
         if not row.path.startswith("params/"):
             continue
-        path, size = row.path.removeprefix("params/"), row.bytes_total
-        parts = size // row.bytes_per_device
+        size, parts = row.bytes_total, row.bytes_total // row.bytes_per_device
         copies = replicas // parts
-        uses = _uses(path, spec) if "fsdp" in program.mesh else 1
-        again = is_stacked(path) and spec.remat != "none"
+        reads, uses = exchanges(row.path.removeprefix("params/"), spec)
+        uses = uses if "fsdp" in program.mesh else 1
         if parts > 1:
-            gathered += uses * (2 if again else 1) * size
+            gathered += reads * size
             reduced += uses * size
-            sent += uses * ((2 if again else 1) + (1 if scatters else 2)) * _ring(parts) * size
+            sent += (reads + uses * (1 if scatters else 2)) * _ring(parts) * size
         if copies > 1:
             reduced += uses * size / parts
             sent += uses * 2 * _ring(copies) * size / parts
@@ -169,14 +168,21 @@ def _ring(devices: int) -> float:
     return (devices - 1) / devices
 
 
-def _uses(path: str, spec: specs.Backbone) -> int:
-    """How often a forward pass reads the weights at a path: "encoder_1/...", "processor/..."."""
+def exchanges(path: str, spec: specs.Backbone) -> tuple[int, int]:
+    """Returns how often a step gathers the weights at a path, and how often it sums their gradient.
+
+    Args:
+      path: of a parameter: "encoder_1/cross_attend/...", "processor/layers/...".
+      spec: of the model.
+    """
     part, _, number = path.split("/")[0].partition("_")
+    uses = 1
     if part == "encoder":
-        return spec.encoders.count(int(number or 0))
-    if part == "processor":
-        return spec.processors.count(int(number or 0)) * spec.blocks
-    return 1
+        uses = spec.encoders.count(int(number or 0))
+    elif part == "processor":
+        uses = spec.processors.count(int(number or 0)) * spec.blocks
+    again = is_stacked(path) and spec.remat != "none"
+    return uses * (2 if again else 1), uses
 
 
 def measure(spec: specs.Backbone, label: str, case: str, rows: int) -> table.Row:
