@@ -84,7 +84,6 @@ start() {
   local index=$1
   shift
   (
-    trap '' TERM INT HUP
     set +e
     # The leash's writing end (9) must be in no other process, or closing it here ends nothing.
     "${ssh_words[@]}" "${host_list[$index]}" \
@@ -103,16 +102,21 @@ watch() {
       exec 9>&- # the leash: every host's standard input ends
       told=1 deadline=$((SECONDS + grace + 30))
     elif [ $told = 1 ] && [ "$SECONDS" -ge "$deadline" ]; then
-      say "a host did not stop within $((grace + 30)) s; closing its connection"
       for index in "${!host_list[@]}"; do
-        grep -q "^$index " "$folder/ended" || kill -KILL "$(cat "$folder/$index.pid")" || true
+        grep -q "^$index " "$folder/ended" || give_up "$index"
       done
-      deadline=$((SECONDS + 30))
     fi
-    sleep 1 &
+    sleep 0.2 &
     wait $! || true # interrupted by a signal
   done
   exec 9>&-
+}
+
+# Lets go of a host that did not stop in time: its connection ends, and counts as lost.
+give_up() {
+  say "host ${host_list[$1]} did not stop within $((grace + 30)) s; closing its connection"
+  echo "$1 255" >>"$folder/ended"
+  kill -KILL "$(cat "$folder/$1.pid")" || true
 }
 
 for ((attempt = 1; ; attempt++)); do

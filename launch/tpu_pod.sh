@@ -61,7 +61,7 @@ esac
 case $action in train | all) check_words "$@" ;; esac
 case $action in setup | train | all)
   need git "the code travels as git archive"
-  revision=$(git -C "$(dirname "$0")/.." rev-parse --verify --quiet "$revision^{commit}") ||
+  commit=$(git -C "$(dirname "$0")/.." rev-parse --verify --quiet "$revision^{commit}") ||
     die "--revision=$revision is no commit of this checkout"
 esac
 [ $dry_run = 1 ] || need gcloud "install the Google Cloud CLI"
@@ -142,7 +142,7 @@ setup() {
   local folder slice
   folder=$(mktemp -d)
   run git -C "$(dirname "$0")/.." archive --format=tar.gz \
-    "--output=$folder/code.tar.gz" "$revision" || return
+    "--output=$folder/code.tar.gz" "$commit" || return
   for slice in "${slices[@]}"; do
     run gcloud compute tpus tpu-vm scp "$folder/code.tar.gz" "$slice:$directory.tar.gz" \
       "${place[@]}" --worker=all || return
@@ -156,7 +156,7 @@ setup() {
 # A connection that broke may have left a training behind: two lives of a run must not overlap, so
 # the new one waits for the lock that the old one holds.
 train() {
-  everywhere "cd $(quoted "$directory") && exec 9>.launch.lock && { flock --wait 300 9 || exit $HUNG; } && echo \$\$ >.launch.pid && export PERCEIVER_REVISION=$revision && exec $(quoted .venv/bin/python -m train "$@")"
+  everywhere "cd $(quoted "$directory") && exec 9>.launch.lock && { flock --wait 300 9 || exit $HUNG; } && echo \$\$ >.launch.pid && export PERCEIVER_REVISION=$commit && exec $(quoted .venv/bin/python -m train "$@")"
 }
 
 stop() {
