@@ -47,6 +47,6 @@ case $accelerator in
   cuda) extra=('jax[cuda13]') ;;
   tpu) extra=('jax[tpu]') ;;
 esac
-# In one command, so that the accelerator's packages fit the pinned JAX.
-run .venv/bin/python -m pip install --quiet -r "$pins" ${extra[@]+"${extra[@]}"}
+# In one command, so that what is not pinned fits what is; gcsfs is for work dirs in gs://.
+run .venv/bin/python -m pip install --quiet -r "$pins" gcsfs ${extra[@]+"${extra[@]}"}
 run .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .

@@ -10,6 +10,7 @@
 # others reach its port. OPTIONS for ssh go into ~/.ssh/config, or in SSH_OPTIONS.
 #
 # One host ends with an error: the others are told to stop (SIGTERM, --grace seconds later SIGKILL).
+# One ends because it was preempted: the others have --grace seconds to end by themselves.
 # The first to fail decides: codes 75 (preempted) and 76 (hung), a signal or a lost connection start
 # all again, --pause seconds later and at most --attempts times; any other code is final.
 # SIGTERM or Ctrl-C here stops all hosts, which save first. If this script itself is killed, or a
@@ -94,17 +95,25 @@ start() {
   ) 9>&- &
 }
 
-# Waits for all hosts; stops the rest at the first failure, or when this script is told to.
+# Waits for all hosts; stops the rest at the first failure, or when this script is told to. Those of
+# a run that was preempted have agreed to stop, and are saving: they are given time first.
 watch() {
-  local told=0 deadline=0 index
+  local told=0 deadline='' index
   while [ "$(wc -l <"$folder/ended")" -lt "$count" ]; do
-    if [ $told = 0 ] && { [ $stopped = 1 ] || grep -qv ' 0$' "$folder/ended"; }; then
-      exec 9>&- # the leash: every host's standard input ends
-      told=1 deadline=$((SECONDS + grace + 30))
-    elif [ $told = 1 ] && [ "$SECONDS" -ge "$deadline" ]; then
-      for index in "${!host_list[@]}"; do
-        grep -q "^$index " "$folder/ended" || give_up "$index"
-      done
+    if [ $told = 0 ] && { [ $stopped = 1 ] || grep -qv " \(0\|$PREEMPTED\)$" "$folder/ended"; }; then
+      deadline=$SECONDS
+    elif [ -z "$deadline" ] && grep -q " $PREEMPTED$" "$folder/ended"; then
+      deadline=$((SECONDS + grace))
+    fi
+    if [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
+      if [ $told = 0 ]; then
+        exec 9>&- # the leash: every host's standard input ends
+        told=1 deadline=$((SECONDS + grace + 30))
+      else
+        for index in "${!host_list[@]}"; do
+          grep -q "^$index " "$folder/ended" || give_up "$index"
+        done
+      fi
     fi
     sleep 0.2 &
     wait $! || true # interrupted by a signal

@@ -51,10 +51,10 @@ def append(folder: os.PathLike, words: Sequence[str]) -> dict[str, Any]:
     Call it on the first host, once the devices are known and the folder is the run's.
 
     Args:
-      folder: of the run, a path object: local, or etils' of an object store.
+      folder: of the run, local.
       words: of the command line, behind `python -m train`.
     """
-    folder = folder if hasattr(folder, "joinpath") else pathlib.Path(folder)
+    folder = pathlib.Path(folder)
     code = _try(_code) or {"revision": None, "dirty": None, "patch": None, "untracked": None}
     changes = code.pop("changes", b"")
     row = {
@@ -94,8 +94,7 @@ def read(folder: os.PathLike) -> list[dict[str, Any]]:
     Raises:
       FileNotFoundError: no start was ever recorded there.
     """
-    folder = folder if hasattr(folder, "joinpath") else pathlib.Path(folder)
-    path = folder / STARTS
+    path = pathlib.Path(folder) / STARTS
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the --workdir of a run")
     rows = []
@@ -142,7 +141,7 @@ def _git(*words: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _keep_patch(folder: Any, code: dict[str, Any], changes: bytes) -> None:
+def _keep_patch(folder: pathlib.Path, code: dict[str, Any], changes: bytes) -> None:
     """Writes the changes as `starts/<n>.patch`, n counted from 1, and its name into `code`."""
     if len(changes) > MAX_PATCH_BYTES:
         code["patch"] = f"left out: {len(changes):,} bytes, more than {MAX_PATCH_BYTES:,}"
@@ -158,15 +157,12 @@ def _keep_patch(folder: Any, code: dict[str, Any], changes: bytes) -> None:
     code["patch"] = f"{PATCHES}/{path.name}"
 
 
-def _number(path: Any) -> int:
+def _number(path: pathlib.Path) -> int:
     return int(path.stem) if path.stem.isdecimal() else 0
 
 
-def _append_line(path: Any, line: bytes) -> None:
-    if "://" in str(path):  # an object store has no append: the file is written anew
-        path.write_bytes((path.read_bytes() if path.exists() else b"") + line)
-        return
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+def _append_line(path: pathlib.Path, line: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     # One write to a file opened for appending: lines of two starts never mix.
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:

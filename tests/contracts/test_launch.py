@@ -9,7 +9,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -213,7 +212,7 @@ def test_ssh_an_error_stops_the_others_and_is_final(stage):
     assert stage.notes("words.*") == ["words.0.0", "words.1.0"]
 
 
-@pytest.mark.parametrize("end", ["exit 75", "exit 76", "kill -KILL $$"])
+@pytest.mark.parametrize("end", ["exit 76", "kill -KILL $$"])
 def test_ssh_starts_all_again(stage, end):
     stage.play(0, 0, f"sleep 0.3; {end}")
     for process in (0, 1):
@@ -223,6 +222,23 @@ def test_ssh_starts_all_again(stage, end):
     assert "attempt 2 of 20 follows" in errors
     assert stage.notes("told.*") == ["told.1.0"]
     assert stage.notes("words.*") == ["words.0.0", "words.0.1", "words.1.0", "words.1.1"]
+
+
+def test_ssh_a_preempted_host_leaves_the_others_time_to_save(stage):
+    stage.play(0, 0, "sleep 0.3; exit 75")
+    stage.play(1, 0, "sleep 1; exit 75")
+    for process in (0, 1):
+        stage.play(process, 1, "exit 0")
+    assert stage.run(*train_by_ssh(stage), "--", *WORDS)[0] == 0
+    assert stage.notes("told.*") == []
+
+
+def test_ssh_but_not_for_ever(stage):
+    stage.play(0, 0, "sleep 0.3; exit 75")
+    for process in (0, 1):
+        stage.play(process, 1, "exit 0")
+    assert stage.run(*train_by_ssh(stage, "--grace=1"), "--", *WORDS)[0] == 0
+    assert stage.notes("told.*") == ["told.1.0"]
 
 
 def test_ssh_gives_up_after_the_last_attempt(stage):
@@ -637,12 +653,3 @@ def test_the_environment_is_the_pinned_one(stage, accelerator):
     assert f"-r requirements/{pins}.txt" in out
     extras = {"cpu": None, "cuda": "jax[cuda13]", "tpu": "jax[tpu]"}
     assert (extras[accelerator] or "jax[") in out or accelerator == "cpu"
-
-
-# Real training.
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
