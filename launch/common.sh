@@ -76,6 +76,19 @@ run() {
   fi
 }
 
+# join PID: its code, as $joined, also where a signal interrupts the waiting; traps count $signals.
+signals=0 joined=0
+join() {
+  local before code
+  joined=127
+  while :; do
+    before=$signals
+    wait "$1" && code=0 || code=$?
+    [ "$code" = 127 ] || joined=$code # 127: its end was seen already
+    [ "$before" != "$signals" ] || return 0
+  done
+}
+
 # Whether a run that ended with this code is to be started again: it was told to stop, it hung
 # (another host is gone), a signal killed it (128 + signal; JAX aborts so when it loses a host),
 # or the connection broke (255). Other codes are final: what the message says has to change.

@@ -47,28 +47,25 @@ check_words "$@"
 IFS=, read -r -a host_list <<<"$hosts"
 count=${#host_list[@]}
 address=${host_list[0]#*@} # USER@HOST: without the user
+run=$(printf '%s\n' "$@" | grep '^--workdir=' | cksum | cut -d' ' -f1) # one life at a time
 # A host that no longer answers is lost after a minute.
 ssh_words=(ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4)
 [ -z "${SSH_OPTIONS:-}" ] || read -r -a options <<<"$SSH_OPTIONS"
 ssh_words+=(${options[@]+"${options[@]}"})
 
 # remote INDEX WORDS: what a host runs. Its standard input stays open as long as this script wants
-# it to train; when that ends, for whatever reason, the training is told to stop.
+# it to train.
 remote() {
-  local index=$1 train
+  local index=$1
   shift
-  train=$(quoted "$python" -m train "$@" \
-    "--coordinator=$address:$port" "--processes=$count" "--process=$index")
-  printf '%s' \
-    "cd $(quoted "$directory") || exit 2; exec 3<&0; " \
-    "$train </dev/null 3<&- & child=\$!; " \
-    "{ cat <&3; kill -TERM \$child; sleep $grace; kill -KILL \$child; } >/dev/null 2>&1 & " \
-    "leash=\$!; exec 3<&-; wait \$child; code=\$?; kill \$leash; exit \$code"
+  echo "cd $(quoted "$directory") && exec bash $(quoted launch/host.sh "--key=$run-$index" \
+    --leash "--grace=$grace" -- "$python" -m train "$@" \
+    "--coordinator=$address:$port" "--processes=$count" "--process=$index")"
 }
 
 if [ "$dry_run" = 1 ]; then
   for index in "${!host_list[@]}"; do
-    run "${ssh_words[@]}" "${host_list[$index]}" "exec sh -c $(quoted "$(remote "$index" "$@")")"
+    run "${ssh_words[@]}" "${host_list[$index]}" "$(remote "$index" "$@")"
   done
   exit 0
 fi
@@ -87,8 +84,7 @@ start() {
   (
     set +e
     # The leash's writing end (9) must be in no other process, or closing it here ends nothing.
-    "${ssh_words[@]}" "${host_list[$index]}" \
-      "exec sh -c $(quoted "$(remote "$index" "$@")")" <"$folder/leash" 9>&- &
+    "${ssh_words[@]}" "${host_list[$index]}" "$(remote "$index" "$@")" <"$folder/leash" 9>&- &
     echo $! >"$folder/$index.pid"
     wait $!
     echo "$index $?" >>"$folder/ended"

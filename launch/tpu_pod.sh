@@ -153,15 +153,12 @@ setup() {
   everywhere "mkdir -p $there && tar -xzf $there.tar.gz -C $there && bash $there/launch/setup.sh tpu"
 }
 
-# A connection that broke may have left a training behind: two lives of a run must not overlap, so
-# the new one waits for the lock that the old one holds.
 train() {
-  everywhere "cd $(quoted "$directory") && exec 9>.launch.lock && { flock --wait 300 9 || exit $HUNG; } && echo \$\$ >.launch.pid && export PERCEIVER_REVISION=$commit && exec $(quoted .venv/bin/python -m train "$@")"
+  everywhere "cd $(quoted "$directory") && export PERCEIVER_REVISION=$commit && exec bash $(quoted \
+    launch/host.sh --key=tpu -- .venv/bin/python -m train "$@")"
 }
 
-stop() {
-  everywhere "cd $(quoted "$directory") && { ! [ -f .launch.pid ] || kill -TERM \$(cat .launch.pid); }"
-}
+stop() { everywhere "cd $(quoted "$directory") && bash launch/host.sh --key=tpu --stop"; }
 
 delete() { run gcloud compute tpus queued-resources delete "$name" "${place[@]}" --force --quiet; }
 
@@ -188,24 +185,15 @@ train_again_and_again() {
   done
 }
 
-stopping=0 joined=0
+stopping=0
 interrupted() {
+  signals=$((signals + 1))
   [ $stopping = 0 ] || return 0
   stopping=1
   say "stopping the training; $name stays: $0 delete --name=$name --zone=$zone"
   case $action in train | all) stop || true ;; *) exit 143 ;; esac
 }
 trap interrupted TERM INT
-
-# join PID: its code, as $joined, also where a signal interrupts the waiting.
-join() {
-  local before
-  while :; do
-    before=$stopping
-    wait "$1" && joined=0 || joined=$?
-    [ "$before" = "$stopping" ] && return
-  done
-}
 
 rest() {
   sleep "$1" &

@@ -38,11 +38,16 @@ class Stage:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        (folder / "bin").mkdir(parents=True)
+        for name in ("bin", "tmp"):
+            (folder / name).mkdir(parents=True)
         self.python = self.program("python", PYTHON)
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith("SLURM_")
-        } | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "STAGE": str(folder)}
+        } | {
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "STAGE": str(folder),
+            "TMPDIR": str(folder / "tmp"),
+        }
 
     def program(self, name: str, text: str) -> pathlib.Path:
         """Puts a program on PATH."""

@@ -185,7 +185,7 @@ def test_ssh_dry_run(stage):
     assert " me@one " in first
     assert " two " in second
     for index, line in enumerate((first, second)):
-        assert f"--coordinator=one:77 --processes=2 --process={index} " in line
+        assert f"--coordinator=one:77 --processes=2 --process={index}'" in line
     assert stage.notes("ssh") == []
 
 
@@ -275,17 +275,53 @@ def test_ssh_sigterm_stops_all_and_nothing_starts_again(stage):
 
 
 def test_ssh_hosts_stop_when_the_launcher_is_killed(stage):
+    """And nothing that they say meanwhile makes them fail before they have saved."""
+    for process in (0, 1):
+        stage.play(process, 0, "while echo; do sleep 0.05; done; touch $STAGE/broken; exit 1")
     child = stage.begin(*train_by_ssh(stage), "--", *WORDS)
     try:
         for process in (0, 1):
             stage.await_note(f"words.{process}.0")
         time.sleep(0.2)
         child.kill()
-        child.wait(timeout=10)
+        child.stdout.close()
         for process in (0, 1):
             stage.await_note(f"told.{process}.0", timeout=10)
     finally:
         launching.end(child)
+    assert stage.notes("broken") == []
+
+
+HOST = ["bash", LAUNCH / "host.sh", "--key=x"]
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
+def test_a_host_runs_one_life_at_a_time(stage):
+    first = stage.begin(*HOST, "--", stage.python)
+    try:
+        stage.await_note("words.0.0")
+        code, _, errors = stage.run(*HOST, "--wait=0", "--", stage.python)
+        assert code == exits.HUNG
+        assert "an earlier training" in errors
+        assert stage.run(*HOST[:2], "--key=y", "--", "true")[0] == 0  # another run
+        assert stage.run(*HOST, "--stop")[0] == 0
+        first.communicate(timeout=20)
+        assert first.returncode == exits.PREEMPTED
+        assert stage.run(*HOST, "--wait=5", "--", "sh", "-c", "exit 3")[0] == 3
+        assert stage.run(*HOST, "--stop")[0] == 0  # nothing to stop
+    finally:
+        launching.end(first)
+
+
+def test_a_host_passes_on_output_and_errors(stage):
+    code, out, errors = stage.run(*HOST, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (code, out, errors) == (7, "out\n", "err\n")
+
+
+def test_a_host_without_the_environment_says_so(stage):
+    code, _, errors = stage.run(*HOST, "--", ".venv-of-nobody/bin/python", "-m", "train")
+    assert code == 2
+    assert "launch/setup.sh" in errors
 
 
 def is_alive(pid: int) -> bool:
@@ -435,8 +471,8 @@ esac
 
 @pytest.fixture
 def cloud(stage):
-    if shutil.which("flock") is None or shutil.which("git") is None:
-        pytest.skip("needs flock and git")
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs git, and the history of this checkout")
     stage.program("gcloud", GCLOUD)
     (stage.folder / "states").write_text("PROVISIONING\nACTIVE\n")
     return stage
