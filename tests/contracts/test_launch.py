@@ -64,7 +64,7 @@ def shell(text, *words):
 def test_the_shell_can_read_it(path):
     assert subprocess.run(["bash", "-n", path], timeout=30, check=False).returncode == 0
     assert len(path.read_text().splitlines()) <= 250
-    if path.name != "common.sh":
+    if path.name not in ("common.sh", "host.sh"):  # which others use
         assert "--dry-run" in path.read_text()
 
 
@@ -154,7 +154,7 @@ def test_what_is_missing_is_named_before_anything_runs(stage, command, says):
 def test_a_missing_tool_is_named(stage, tmp_path, command, tool):
     small = tmp_path / "few"
     small.mkdir()
-    for name in ("bash", "sh", "git", "dirname", "sed", "mktemp", "rm"):
+    for name in ("bash", "git", "dirname", "mktemp", "rm", "grep", "cksum", "cut"):
         if shutil.which(name):
             (small / name).symlink_to(shutil.which(name))
     code, _, errors = stage.run(*command, "--", *WORDS, PATH=str(small), SLURM_JOB_ID="1")
