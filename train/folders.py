@@ -1,10 +1,12 @@
 """Folders on local disk or in object storage: `runs/x`, `gs://bucket/runs/x`.
 
 A local path is a `pathlib.Path`; a URL is an `epath.Path`, which has the same methods for `gs://`
-(package gcsfs) and `s3://` (package s3fs). Neither package is needed for local folders. What both
-kinds of path do not share is here.
+(package gcsfs) and `s3://` (package s3fs); where TensorFlow is installed, epath reaches them by it
+instead. None of these is needed for local folders. What both kinds of path do not share is here.
 """
 
+import contextlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -34,15 +36,11 @@ def of(path: str | os.PathLike) -> Folder:
         raise ValueError(
             f"{text}: unknown storage {scheme}://; use a local folder, or one of {known}"
         )
-    try:
-        __import__(_PACKAGES[scheme])
-    except ModuleNotFoundError as error:
-        if error.name != _PACKAGES[scheme]:
-            raise
+    packages = (_PACKAGES[scheme], "tensorflow")  # either reaches both storages
+    if not any(_is_installed(package) for package in packages):
         raise ModuleNotFoundError(
-            f"{text} needs the package {_PACKAGES[scheme]}: pip install {_PACKAGES[scheme]}",
-            name=error.name,
-        ) from None
+            f"{text} needs the package {packages[0]}: pip install {packages[0]}", name=packages[0]
+        )
     return epath.Path(text)
 
 
@@ -54,7 +52,7 @@ def is_remote(folder: Folder) -> bool:
 def files(folder: Folder) -> Iterator[tuple[str, Folder]]:
     """Yields (path within the folder, path) of all files in it, in order of the former."""
     if is_remote(folder):
-        found = [path for path in folder.rglob("*") if path.is_file()]
+        found = list(_walk(folder))
     else:
         found = [pathlib.Path(top, name) for top, _, names in os.walk(folder) for name in names]
     yield from sorted((path.relative_to(folder).as_posix(), path) for path in found)
@@ -65,4 +63,21 @@ def remove(folder: Folder) -> None:
     if is_remote(folder):
         folder.rmtree(missing_ok=True)
     else:
-        shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+def _walk(folder: Folder) -> Iterator[Folder]:
+    """Yields all files; `rglob` refuses to, because of what many requests may cost."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # hidden, as a test does
+        return False
