@@ -83,7 +83,7 @@ class Checkpoints:
         if keep_every < 0:
             raise ValueError(f"keep_every must be a number of steps, or 0, got {keep_every}")
         self.folder = folders.of(folder)
-        if folders.is_remote(self.folder) and not str(self.folder).startswith("gs://"):
+        if str(self.folder).startswith("s3://"):
             raise ValueError(
                 f"checkpoints cannot be in {self.folder}: Orbax writes to local folders and gs:// "
                 "only; mount the bucket as a folder, or choose one of these"
@@ -277,7 +277,7 @@ def _changed(arrays: dict[str, jax.Array], saved: fingerprint.Fingerprints | Non
     """The first array that has another fingerprint than was saved; checkpoints may have none."""
     if saved is None:
         return None
-    found = fingerprint.end(fingerprint.begin(arrays))
+    found = saving.whole(fingerprint.end(fingerprint.begin(arrays)))
     return next((path for path in arrays if found[path] != saved.get(path)), None)
 
 

@@ -119,6 +119,7 @@ class Save:
             first = jax.process_index() == 0
             if (
                 self._all(lambda: self._written(error))
+                and self._all(self._add_up)
                 and self._all(self._merge, if_=first)
                 and self._all(self._compare)
                 and self._all(self._commit, if_=first)
@@ -160,6 +161,9 @@ class Save:
             raise error
         self._fingerprints = fingerprint.end(self._fingerprints)
 
+    def _add_up(self) -> None:
+        self._fingerprints = whole(self._fingerprints)
+
     def _merge(self) -> None:
         array_files.merge(self._folder / STATE)
         (self._folder / RUN).write_text(json.dumps(self._run | {"arrays": self._fingerprints}))
@@ -179,6 +183,11 @@ class Save:
             return
         self._folder.rename(self._final)
         _sync(self._final.parent)
+
+
+def whole(parts: fingerprint.Fingerprints) -> fingerprint.Fingerprints:
+    """Returns fingerprints of whole arrays; called on all hosts, with what each holds."""
+    return fingerprint.add([json.loads(heard) for heard in _AGREEMENT.gather(json.dumps(parts))])
 
 
 def remove(folder: folders.Folder) -> None:

@@ -12,6 +12,18 @@ def _of(x):
     return fingerprint.end(fingerprint.begin({"x": x}))["x"]
 
 
+def _as_on_an_accelerator(x):
+    shards = [shard for shard in x.addressable_shards if shard.replica_id == 0]
+    parts = []
+    for shard in shards:
+        cut = zip(shard.index, x.shape, strict=True)
+        starts = np.array([part.indices(size)[0] for part, size in cut], np.uint32)
+        parts.append(
+            {"x": np.asarray(fingerprint._on_device(shard.data, starts, x.shape)).tolist()}
+        )
+    return fingerprint.add(parts)["x"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool", "int32", "uint16"])
 def test_devices_and_numpy_agree(rng, dtype):
     """Also across all ways to cut an array, and for several chunks of NumPy's."""
@@ -25,6 +37,7 @@ def test_devices_and_numpy_agree(rng, dtype):
         for spec in specs:
             placed = jax.device_put(x, NamedSharding(mesh, spec))
             assert _of(placed) == wanted, (shape, spec)
+            assert _as_on_an_accelerator(placed) == wanted, (shape, spec)
 
 
 def test_by_definition():
@@ -35,6 +48,11 @@ def test_by_definition():
         return (place ^ (place >> 15)) | 1
 
     assert fingerprint.of_numpy(x) == [8, (3 * weight(0) + 5 * weight(1)) % 2**32]
+
+
+def test_doubles_are_two_words_each():
+    x = np.array([[1.5, -2.0], [0.1, 3e300], [7.0, 0.0]])
+    assert fingerprint.of_numpy(x) == fingerprint.of_numpy(x.view(np.uint32))
 
 
 def test_each_flipped_bit_shows(rng):
