@@ -35,6 +35,7 @@ def flops_per_example(model: perceiver.Model) -> float:
 
 def _read_inputs(model: perceiver.Model) -> int:
     """FLOPs of what replaces `_REPLACED` in all stages, forward, for one example."""
+    model = perceiver.build(model.spec)  # one that splits its inputs over devices needs no less
     spec, array = model.spec, byte_array_shapes(model)
     segments = {segment.name: segment for segment in array.segments}
     qk = spec.cross_qk_channels or array.channels

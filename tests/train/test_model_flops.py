@@ -1,6 +1,9 @@
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh
 
 import perceiver
 from perceiver import flops, released, specs
@@ -72,3 +75,11 @@ def test_a_kind_without_a_count_is_no_error(monkeypatch):
 
     monkeypatch.setattr(flops, "forward", unknown)
     assert count("vit-b-16") == 0.0
+
+
+def test_devices_that_split_the_inputs_change_nothing():
+    devices = np.array(jax.devices()[:4]).reshape(2, 2)
+    mesh = Mesh(devices, ("data", "sequence"), axis_types=(AxisType.Auto,) * 2)
+    sequence = perceiver.Sequence(mesh, batch_axis="data")
+    split = perceiver.build(released.MODELS["imagenet-conv"], sequence=sequence)
+    assert flops_per_example(split) == count("imagenet-conv")
