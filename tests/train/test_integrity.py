@@ -51,3 +51,20 @@ def test_damage_to_the_seal_shows(sealed, content):
     else:
         seal.write_bytes(content)
     assert integrity.CHECKSUMS in integrity.find_damage(sealed)
+
+
+def test_what_cannot_be_read_shows(sealed):
+    path = sealed / "inner" / "array"
+    path.unlink()
+    path.mkdir()
+    assert "inner/array cannot be read" in integrity.find_damage(sealed)
+    (sealed / integrity.CHECKSUMS).write_text("[1, 2]")
+    assert integrity.find_damage(sealed) == "checksums.json is no table of files"
+
+
+def test_a_seal_that_does_not_read_back_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "array").write_bytes(b"content")
+    write = type(tmp_path).write_text
+    monkeypatch.setattr(type(tmp_path), "write_text", lambda path, text: write(path, "{}"))
+    with pytest.raises(OSError, match=r"checksums.json does not read back as it was written"):
+        integrity.seal(tmp_path)
