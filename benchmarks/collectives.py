@@ -176,6 +176,8 @@ def exchanges(path: str, spec: specs.Backbone) -> tuple[int, int]:
       spec: of the model.
     """
     part, _, number = path.split("/")[0].partition("_")
+    if part == "embedding" and isinstance(spec, specs.MaskedLM):
+        return 1, 2  # by the inputs and by the outputs, which read what was gathered once
     uses = 1
     if part == "encoder":
         uses = spec.encoders.count(int(number or 0))
