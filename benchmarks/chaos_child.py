@@ -3,8 +3,9 @@
     python -m benchmarks.chaos_child STAGE NUMBER DELAY --config=... --workdir=...
 
 At save NUMBER of its life (from 1) the process gets SIGKILL: DELAY seconds after the save began
-(STAGE "begun": arrays are being written in the background while the next steps run), before the
-checksums are written ("written"), or after them and before the rename ("sealed").
+(STAGE "begun": arrays are being written in the background), before the checksums are written
+("written"), after them and before the rename ("sealed"), or right after it, before older ones are
+removed ("renamed").
 """
 
 import itertools
@@ -14,9 +15,9 @@ import signal
 import sys
 import time
 
-from train import checkpoint, integrity
+from train import checkpoint, integrity, saving
 
-STAGES = ("begun", "written", "sealed")
+STAGES = ("begun", "written", "sealed", "renamed")
 
 
 def _die() -> None:
@@ -44,7 +45,15 @@ def _arm(stage: str, number: int, delay: float) -> None:
         if at == number and stage == "sealed":
             _die()
 
+    sync, syncs = saving._sync, itertools.count(1)
+
+    def sync_and_die(folder):
+        if next(syncs) == number and stage == "renamed":
+            _die()
+        sync(folder)
+
     checkpoint.Checkpoints.save, integrity.seal = save_and_die, seal_and_die
+    saving._sync = sync_and_die
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.chaos_child import STAGES
 from benchmarks.chaos_life import HOST_TIMEOUT, LIMIT, Life, Setup, last_step, saved_steps
 
-STEPS, SAVE_EVERY = 300, 10
-SPAN = 80  # steps after a resume within which a kill comes
+STEPS, SAVE_EVERY = 200, 10
+SPAN = 60  # steps after a resume within which a kill comes
 SURVIVOR_LIMIT = HOST_TIMEOUT + 120.0  # seconds that a process may outlive another
 WORDS = (
     "--config=configs/digits.py:fourier,smoke",

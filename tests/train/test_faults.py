@@ -1,0 +1,270 @@
+"""What goes wrong while a run trains, injected for real: it says so, ends, and can go on.
+
+Faults that other files inject: kills at any moment (test_commands.py, test_killed_save.py,
+benchmarks.chaos), damaged, missing and unwritable checkpoints (test_checkpoint*.py), a config that
+changed under a run (test_loop.py), records that do not decode (test_broken_media.py, data/).
+"""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import train.loop
+from configs import digits
+from data.batches import Batches
+from perceiver.weights import mapping, native
+from train import experiment, optim
+from train.checkpoint import Checkpoints
+from train.journal import SPEEDS, read
+from train.window import NonFiniteError, Window
+
+ROOT = pathlib.Path(__file__).parents[2]
+TIMEOUT = 240  # seconds that a child process may take on a busy machine
+HOST_TIMEOUT = 25  # seconds until JAX calls a silent process dead
+
+
+def small_config(**changes):
+    c = digits.get_config("fourier,smoke")
+    c.placement = "single"
+    c.model.update(dropout_rate=0.1)
+    c.optim.update(ema_decay=0.9)
+    c.train.update(steps=12, log_every=4, save_every=3, eval_every=12)
+    c.update_from_flattened_dict(changes)
+    return c
+
+
+def break_batches(monkeypatch, *numbers):
+    """One pixel of these batches of the training split is NaN, whenever they are drawn."""
+    intact = Batches.__next__
+
+    def broken(self):
+        number = self.state()["batches"]
+        batch = intact(self)
+        if self.num_batches is None and number in numbers:
+            batch["image"][3, 2, 5] = np.nan
+        return batch
+
+    monkeypatch.setattr(Batches, "__next__", broken)
+
+
+def saved_states(folder):
+    """Step -> all floating-point arrays of that checkpoint."""
+    abstract = experiment.make(small_config()).abstract_state()
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        newest = checkpoints.restore(abstract)
+        assert checkpoints.damaged == []
+        leaves = jax.tree.leaves(newest.state)
+        return checkpoints.steps(), [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
+def rows(folder):
+    found = read(folder / "metrics.jsonl")
+    return [{name: x for name, x in row.items() if name not in SPEEDS} for row in found]
+
+
+def weights(folder):
+    return mapping.flatten(native.load(folder / "model").params)
+
+
+def assert_same_run(folder, other):
+    assert rows(folder) == rows(other)
+    ours, theirs = weights(folder), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(x, theirs[key]) for key, x in ours.items())
+
+
+def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        break_batches(patch, 7)  # step 8
+        told = r"not finite at step 8: .*'loss': nan.*the checkpoint of step 6 is kept.*data of"
+        with pytest.raises(NonFiniteError, match=told):
+            train.loop.run(small_config(), tmp_path / "run")
+    steps, arrays = saved_states(tmp_path / "run")
+    assert steps == [3, 6]
+    assert all(np.isfinite(x).all() for x in arrays)
+    train.loop.run(small_config(), tmp_path / "run")
+    train.loop.run(small_config(), tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeypatch, capsys):
+    config = small_config(**{"guard.non_finite": "skip", "guard.max_skips": 2})
+    break_batches(monkeypatch, 4, 5)  # steps 5 and 6, the second is saved
+    train.loop.run(config, tmp_path / "whole")
+    told = capsys.readouterr().out
+    for step, count in ((5, 1), (6, 2)):
+        line = f"skipped step {step}: no finite loss and gradient; parameters stay as they were; "
+        assert told.count(f"{line}{count} of at most 2") == 1
+    by_step = {row["step"]: row for row in rows(tmp_path / "whole") if "loss" in row}
+    assert {step: row["skipped"] for step, row in by_step.items()} == {4: 0.0, 8: 0.5, 12: 0.0}
+    assert all(np.isfinite(row["loss"]) for row in by_step.values())
+    assert all(np.isfinite(x).all() for x in weights(tmp_path / "whole").values())
+
+    add = Window.add
+    with monkeypatch.context() as patch:
+
+        def killing(self, step, sums):
+            if step == 7:  # resumes at 6, within the window that has both skips
+                raise KeyboardInterrupt
+            add(self, step, sums)
+
+        patch.setattr(Window, "add", killing)
+        with pytest.raises(KeyboardInterrupt):
+            train.loop.run(config, tmp_path / "killed")
+    train.loop.run(config, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+    config.guard.max_skips = 1
+    with pytest.raises(NonFiniteError, match=r"step 6 .*skipped step 2 .*max_skips=1; the check"):
+        train.loop.run(config, tmp_path / "strict")
+    assert saved_states(tmp_path / "strict")[0] == [3]
+
+
+def test_nan_from_the_optimiser_is_never_saved(tmp_path, monkeypatch):
+    """Losses and gradients of the step that saves are finite, the parameters are not."""
+    make = optim.make
+
+    def breaking(config):
+        def update(updates, count, params=None):
+            factor = jnp.where(count == 5, jnp.nan, 1.0)  # in step 6, which saves
+            return jax.tree.map(lambda x: x * factor, updates), count + 1
+
+        breaks = optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+        return optax.chain(make(config), breaks)
+
+    monkeypatch.setattr(optim, "make", breaking)
+    with pytest.raises(NonFiniteError, match=r"state of step 6 .*params/.*step 3 is kept.*optim"):
+        train.loop.run(small_config(), tmp_path)
+    steps, arrays = saved_states(tmp_path)
+    assert steps == [3]
+    assert all(np.isfinite(x).all() for x in arrays)
+
+
+def test_an_unknown_guard_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"guard\.non_finite='ignore'.*stop or skip"):
+        train.loop.run(small_config(**{"guard.non_finite": "ignore"}), tmp_path)
+
+
+def start(script, workdir, *words, devices=1):
+    line = [sys.executable, *script, "--config=configs/digits.py:fourier,smoke"]
+    line += [f"--workdir={workdir}", "--config.train.steps=100000", "--config.train.save_every=4"]
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.Popen(
+        [*line, "--config.train.eval_every=100000", *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_step(workdir, step, *children):
+    end = time.monotonic() + TIMEOUT
+    path = workdir / "metrics.jsonl"
+    while not path.exists() or max((row["step"] for row in read(path)), default=0) < step:
+        for child in children:
+            assert child.poll() is None, child.stderr.read()
+        assert time.monotonic() < end, f"step {step} was not reached in {TIMEOUT} s"
+        time.sleep(0.05)
+
+
+def children_of(pid):
+    """Process ids and command lines of its child processes."""
+    found = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            words = path.with_name("cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == pid:
+            found[int(path.parent.name)] = words
+    return found
+
+
+def stop(*children):
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.communicate(timeout=TIMEOUT)
+
+
+@pytest.mark.slow
+def test_an_exception_in_a_data_worker_ends_the_run_with_its_words(tmp_path):
+    words = ("--config.placement=single", "--config.data.workers=1")
+    child = start(["tests/train/faulty_data.py"], tmp_path, *words)
+    try:
+        _, errors = child.communicate(timeout=TIMEOUT)
+    finally:
+        stop(child)
+    assert child.returncode == 1
+    assert "the disk of example 500 does not answer" in errors
+    assert any(path.name.isdecimal() for path in (tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="finds children in /proc")
+def test_a_killed_data_worker_ends_the_run_with_a_remedy(tmp_path):
+    words = ("--config.placement=single", "--config.data.workers=1")
+    child = start(["-m", "train"], tmp_path, *words)
+    try:
+        wait_for_step(tmp_path, 6, child)
+        workers = [pid for pid, line in children_of(child.pid).items() if "spawn_main" in line]
+        assert len(workers) == 1
+        os.kill(workers[0], signal.SIGKILL)
+        _, errors = child.communicate(timeout=TIMEOUT)
+    finally:
+        stop(child)
+    assert child.returncode == 1
+    assert "ChildProcessError: a process of data.workers=1 died" in errors
+    assert "exit code -9" in errors
+    assert "start the command again" in errors
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_of_two_hosts_is_killed_and_the_other_ends_and_names_it(tmp_path, victim):
+    address = f"--coordinator=localhost:{free_port()}"
+    words = ("--processes=2", f"--host_timeout={HOST_TIMEOUT}", "--config.placement=pmap")
+    hosts = [
+        start(["-m", "train"], tmp_path, address, *words, f"--process={i}", devices=2)
+        for i in range(2)
+    ]
+    try:
+        wait_for_step(tmp_path, 9, *hosts)
+        hosts[victim].kill()
+        began = time.monotonic()
+        _, errors = hosts[1 - victim].communicate(timeout=TIMEOUT)
+        seconds = time.monotonic() - began
+    finally:
+        stop(*hosts)
+    assert hosts[1 - victim].returncode not in (0, 75)
+    assert seconds < HOST_TIMEOUT + 30
+    if victim == 1:
+        pid = hosts[1].pid
+        lost = re.search(rf"host 1 \(\S+, process {pid}\) has been silent for \d+ s", errors)
+        assert lost, errors
+        assert re.search(r"start the command again on all hosts: it resumes at step \d+", errors)
+    else:  # with the coordinator JAX aborts the others at once, before Python can say more
+        assert "coordination service" in errors
