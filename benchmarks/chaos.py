@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of kinds and moments of kills")
     names = [setup.name for setup in SETUPS]
     parser.add_argument("--setups", default=",".join(names), help="of %(default)s")
+    parser.add_argument("--steps", type=int, help="of each run; by default the setup's own")
     parser.add_argument("--folder", type=pathlib.Path, help="keeps the runs there; must be new")
     options = parser.parse_args()
     chosen = [setup for setup in SETUPS if setup.name in options.setups.split(",")]
@@ -52,7 +53,8 @@ def main() -> None:
         )
         for index, setup in enumerate(chosen):
             rng = np.random.default_rng([options.seed, index])
-            trial = Trial(setup, folder / setup.name, rng, compare, _say)
+            steps = options.steps or setup.steps
+            trial = Trial(setup, folder / setup.name, rng, steps, compare, _say)
             trials.append(trial)
             trial.reference()
             share = options.kills * (index + 1) // len(chosen) - options.kills * index // len(

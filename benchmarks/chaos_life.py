@@ -26,14 +26,15 @@ class Setup:
     placement: str
     processes: int
     devices: int  # of each process
+    steps: int  # of a run: processes that share cores by many devices are slow
 
 
 SETUPS = (
-    Setup("single", "single", 1, 1),
-    Setup("pmap", "pmap", 1, 8),
-    Setup("sharded", "sharded", 1, 8),
-    Setup("pmap-2x4", "pmap", 2, 4),
-    Setup("sharded-2x4", "sharded", 2, 4),
+    Setup("single", "single", 1, 1, 300),
+    Setup("pmap", "pmap", 1, 8, 200),
+    Setup("sharded", "sharded", 1, 8, 200),
+    Setup("pmap-2x4", "pmap", 2, 4, 120),
+    Setup("sharded-2x4", "sharded", 2, 4, 120),
 )
 
 
