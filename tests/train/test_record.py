@@ -159,6 +159,7 @@ def test_a_run_is_repeated_from_its_folder_alone(tmp_path):
     config = digits.get_config("fourier,smoke")
     config.seed = 3
     config.placement = "single"
+    config.model.update(layers=1, blocks=1)
     loop.run(config, tmp_path / "first")
     loop.run(workdir.read(tmp_path / "first"), tmp_path / "second")
 
