@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-LIMIT = 600.0  # seconds in which a life must get where it should
+LIMIT = 420.0  # seconds in which a life must get where it should
 HOST_TIMEOUT = 15  # seconds until the runtime calls a silent process dead
 POLL = 0.05
 
@@ -81,7 +81,16 @@ class Life:
             module = ["train"]
             if suicide is not None and suicide[0] == index:
                 module = ["benchmarks.chaos_child", *map(str, suicide[1:])]
-            command = [sys.executable, "-m", *module, *words, f"--workdir={folder}"]
+            # With SIGABRT they print their stacks.
+            command = [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-m",
+                *module,
+                *words,
+                f"--workdir={folder}",
+            ]
             command += [f"--config.placement={setup.placement}", *together]
             command += [f"--process={index}"] if together else []
             with log.open("wb") as out:
@@ -93,6 +102,9 @@ class Life:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if isinstance(exception[1], TimeoutError):
+            self.send(signal.SIGABRT, range(len(self.processes)))
+            time.sleep(5.0)
         for process in self.processes:
             if process.poll() is None:
                 process.kill()

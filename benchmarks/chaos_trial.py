@@ -30,7 +30,9 @@ WORDS = (
     "--config.optim.lr=3e-3",
 )
 # How JAX, and this project, tell that another process is gone.
-FAREWELLS = ("waits since", "the runtime failed", "tasks are unhealthy", "coordination service")
+FAREWELLS = re.compile(
+    r"waits since|the runtime failed|tasks are unhealthy|coordination.service|Gloo \S+ failed|gloo::"
+)
 # Gloo, by which CPUs talk, gives processes 30 s to come to their first meeting.
 OVERLOADED = ("Gloo context initialization failed",)
 
@@ -146,16 +148,17 @@ class Trial:
             )
             suicide = (int(who), kill.moment, int(number), float(delay))
         codes = None
-        with self._start(name, suicide) as life:
-            try:
+        try:
+            with self._start(name, suicide) as life:
                 self._strike(life, kill)
                 first = life.first()
                 left = kill is not None and kill.signal is _KILL and not kill.all
                 codes = life.join(SURVIVOR_LIMIT if left else LIMIT)
                 if left and any(codes):
                     self.outlived.append(time.monotonic() - first)
-            except TimeoutError as error:
-                self._blame(name, f"{kill}: {error}\n{life.text(0)[-2000:]}")
+        except TimeoutError as error:
+            texts = "\n---\n".join(path.read_text(errors="replace")[-6000:] for path in life.logs)
+            self._blame(name, f"{kill}: {error}\n{texts}")
         resumed, newest = life.resumed(), max(saved_steps(folder), default=0)
         if resumed is not None and resumed != expected:
             self._blame(name, f"resumed at step {resumed}, the newest checkpoint was {expected}")
@@ -212,7 +215,7 @@ class Trial:
             others = [text for text, code in zip(texts, codes, strict=True) if code != -_KILL]
             if not all(codes):
                 problem = "one process died, the other ended with 0"
-            elif not any(word in text for text in others for word in FAREWELLS):
+            elif not any(FAREWELLS.search(text) for text in others):
                 problem = "the process that is left does not say why it ends"
         if problem:
             self._blame(name, f"{kill}, codes {codes}: {problem}\n" + texts[-1][-2000:])
