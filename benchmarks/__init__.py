@@ -10,6 +10,7 @@
     python -m benchmarks.plan           memory and time of 256 chips, on paper
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
     python -m benchmarks.input_pipeline images per second and core, beside tf.data
+    python -m benchmarks.chaos          kills runs by the hundred, and looks for lost steps and bits
     python -m benchmarks.clip_pipeline  clips per second and core, beside OpenCV's VideoCapture
 
 The baseline is `dense`: DeepMind's formulas, as written in the papers. `measure` times and weighs,

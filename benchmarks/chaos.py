@@ -79,7 +79,9 @@ def table(trials: list[Trial]) -> str:
     lines = [f"| {' | '.join(map(str, row))} |" if row else "" for row in rows]
     found = sum(len(trial.violations) for trial in trials)
     total = f"{kinds.total()} kills, {sum(trial.runs for trial in trials)} runs, "
-    return "\n".join([*lines, "", total + f"{found} violations"])
+    busy = sum(trial.overloaded for trial in trials)
+    rest = f"; {busy} more deaths by Gloo's timeout at a start" if busy else ""
+    return "\n".join([*lines, "", total + f"{found} violations{rest}"])
 
 
 def compare(reference: pathlib.Path, folder: pathlib.Path) -> list[str]:

@@ -31,7 +31,8 @@ WORDS = (
 )
 # How JAX, and this project, tell that another process is gone.
 FAREWELLS = re.compile(
-    r"waits since|the runtime failed|tasks are unhealthy|coordination.service|Gloo \S+ failed|gloo::"
+    r"waits since|the runtime failed|tasks are unhealthy|coordination.service"
+    r"|Gloo \S+ failed|gloo::"
 )
 # Gloo, by which CPUs talk, gives processes 30 s to come to their first meeting.
 OVERLOADED = ("Gloo context initialization failed",)
