@@ -7,7 +7,7 @@ Arithmetic, no measurement. Time is FLOPs by the share of the peak that is assum
 bytes by the share of the links' published speed (`LINKS`); the two are added, since the gradients
 of a scan over layers are exchanged after it, when nothing is left to compute. What is sent follows
 `benchmarks.collectives.expected`, which the compiled programs for 8 devices met within 1 percent
-for parameters; with reduce-scatters, which XLA makes for TPUs and GPUs.
+for parameters; with reduce-scatters, as XLA should make them for TPUs and GPUs.
 """
 
 import argparse
