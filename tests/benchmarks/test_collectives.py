@@ -248,9 +248,7 @@ def test_a_sequence_exchanges_what_its_merges_do_whatever_its_length(tiny):
 
 @pytest.mark.slow
 def test_under_fully_sharded_each_micro_batch_exchanges_anew(tiny):
-    def sent(label, pieces):
-        step = collectives.compile_step(tiny, *collectives.PLACEMENTS[label], 4, pieces)
-        return collectives.Exchange.of(hlo.collectives(step.text)).sent
-
-    assert sent("pmap", 4) == pytest.approx(sent("pmap", 1), rel=0.01)
-    assert 3 < sent("fsdp 8", 4) / sent("fsdp 8", 1) <= 4
+    step = collectives.compile_step(tiny, *collectives.PLACEMENTS["fsdp 8"], 4, micro_batches=4)
+    found = collectives.Exchange.of(hlo.collectives(step.text))
+    once = collectives.expected(step, tiny, scatters=False)
+    assert 3 < found.sent / once.sent < 4.3
