@@ -138,7 +138,7 @@ def _child(kind: str, model: str, folder: str, devices: int) -> dict[str, Any]:
 
 
 def _save(model: str, folder: str) -> dict[str, Any]:
-    state = _filled(steps.make(released.MODELS[model], 1).state)
+    state = jax.block_until_ready(_filled(steps.make(released.MODELS[model], 1).state))
     bytes_ = sum(x.nbytes for x in jax.tree.leaves(state))
     before = measure.peak_resident_mib()
     began = time.perf_counter()

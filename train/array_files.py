@@ -31,7 +31,8 @@ def write(folder: Folder, state: State) -> Sequence[Any]:
       the state holds is safe from donation when this returns.
     """
     handler = _handler(state)
-    args = ocp.args.PyTreeSave(dict(state), ocdbt_target_data_file_size=1 << 28)
+    # No smaller data files than by default: what does not fit into one is cut, and so copied.
+    args = ocp.args.PyTreeSave(dict(state))
     # A thread of its own, because a notebook has an event loop running in the main one.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         save = thread.submit(lambda: asyncio.run(handler.async_save(epath.Path(folder), args=args)))
