@@ -43,6 +43,7 @@ def make_config(layout):
     c.model.update(encoders=(0,), processors=(0,))
     c.data.update(batch_size=16, eval_batch_size=304)  # 599 are held out: the last batch is padded
     c.optim.update(name="adamw", lr=1e-2, eps=1e-4, weight_decay=0.1, clip_norm=1.0)
+    c.optim.schedule = "constant"
     c.train.steps = STEPS + 1
     return c
 
