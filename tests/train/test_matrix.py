@@ -28,7 +28,7 @@ MESHES = {  # data, fsdp, sequence
 }
 # The largest error of an array, relative to its largest entry. Sums of float32 in another order
 # differ by some 1e-6; one that ends up on the other side of a rounding to bfloat16 by up to 4e-3.
-TOLERANCE = {"float32": 2e-4, "bfloat16": 1e-2}
+TOLERANCE = {"float32": 2e-5, "bfloat16": 1e-2}
 # operands, remat, micro-batches, EMA: 0 is off. Each placement has a row and its opposite.
 ROWS = {
     "single": (0, 0, 1, 1),
@@ -121,7 +121,7 @@ def test_options_change_no_step(name, row):
 def test_bfloat16_operands_are_really_rounded():
     _, exact, _ = trained("single", 0, 0, 0, 1)
     _, rounded, _ = trained("single", 1, 0, 0, 1)
-    assert largest_error(rounded, exact) > 10 * TOLERANCE["float32"]
+    assert largest_error(rounded, exact) > 100 * TOLERANCE["float32"]
 
 
 def test_all_pairs_are_covered():
