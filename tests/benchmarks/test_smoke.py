@@ -105,6 +105,17 @@ def test_compile_step():
     assert all(float(figure) > 0 for figure in figures)
 
 
+@slow
+def test_checkpoint(tmp_path):
+    path = tmp_path / "rows.json"
+    run("checkpoint", "--smoke", "--folder", str(tmp_path), "--json", str(path))
+    blocks, *memory = json.loads(path.read_text())["rows"]
+    assert 0 < blocks["share"] < 1
+    assert [row["work"] for row in memory] == ["save", "restore", "restore on 4 devices"]
+    assert [row["note"] for row in memory[1:]] == ["every bit came back"] * 2
+    assert list(tmp_path.iterdir()) == [path]  # gigabytes are not left behind
+
+
 def test_loop_overhead_starts():
     assert "median of the ratios" in run("loop_overhead", "--help")
 
