@@ -98,6 +98,7 @@ def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, m
     assert last_checkpoint(tmp_path)[0] == 12
 
 
+@pytest.mark.slow
 def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeypatch, capsys):
     config = small_config(**{"guard.non_finite": "skip", "guard.max_skips": 2})
     break_batches(monkeypatch, 4, 5)  # steps 5 and 6, the second is saved
@@ -253,8 +254,7 @@ def free_port():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_one_of_two_hosts_is_killed_and_the_other_ends_and_names_it(tmp_path, victim):
+def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
     address = f"--coordinator=localhost:{free_port()}"
     words = ("--processes=2", f"--host_timeout={HOST_TIMEOUT}", "--config.placement=pmap")
     hosts = [
@@ -263,13 +263,13 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends_and_names_it(tmp_path, vi
     ]
     try:
         wait_for_step(tmp_path, 9, *hosts)
-        hosts[victim].kill()
+        hosts[1].kill()
         began = time.monotonic()
-        _, errors = hosts[1 - victim].communicate(timeout=TIMEOUT)
+        _, errors = hosts[0].communicate(timeout=TIMEOUT)
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[1 - victim].returncode not in (0, 75)
+    assert hosts[0].returncode not in (0, 75)
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.
@@ -277,6 +277,6 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends_and_names_it(tmp_path, vi
         r"has been silent for|often because another host died|gloo::|coordination.service", errors
     ), errors
     if "has been silent for" in errors:
-        assert f"host {victim} (" in errors
-        assert f"process {hosts[victim].pid})" in errors
+        assert "host 1 (" in errors
+        assert f"process {hosts[1].pid})" in errors
         assert re.search(r"start the command again on all hosts: it resumes at step \d+", errors)
