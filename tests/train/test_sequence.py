@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import perceiver
-from configs import digits, masked_lm
+from configs import audioset, digits, masked_lm
 from data import DatasetInfo
 from train import experiment, placement, step, tasks
 
@@ -52,7 +52,8 @@ def texts(length):
 def exchanged(make, size, mesh=MESH):
     """Returns the shapes that a training step sends over the network, sorted, as HLO writes them.
 
-    Those of the parameters themselves are left out where they grow with the inputs.
+    Those of parameters, and of the parts of them that the devices of a sequence have gradients of,
+    are left out: learned positions grow with the inputs.
     """
     config, info, batch = make(size)
     place = placement.make("sharded", mesh)
@@ -66,8 +67,10 @@ def exchanged(make, size, mesh=MESH):
     make_step = functools.partial(step.make_train_step, task, optimizer, seed=0)
     program = place.compile_train(make_step).lower(state, inputs).compile(FAST_COMPILE).as_text()
     arrays = [x for found in EXCHANGE.findall(program) for x in re.findall(r"\w+\[[\d,]*\]", found)]
-    whole = {f"f32[{','.join(map(str, x.shape))}]" for x in jax.tree.leaves(state.params)}
-    return sorted(x for x in arrays if x not in whole)
+    shapes = [x.shape for x in jax.tree.leaves(state.params) if x.shape]
+    parts = [(first // mesh["sequence"], *rest) for first, *rest in shapes]
+    own = {f"f32[{','.join(map(str, shape))}]" for shape in (*shapes, *parts)}
+    return sorted(x for x in arrays if x not in own)
 
 
 def size_in_bytes(arrays):
@@ -94,6 +97,44 @@ def test_examples_stay_where_they_are_without_a_sequence_too():
     """Parameters are gathered, tokens and activations never: those lead with the batch."""
     found = exchanged(texts, 64, {"data": 2, "fsdp": 4, "sequence": 1})
     assert not [x for x in found if re.match(rf"\w+\[{BATCH}\b", x)]
+
+
+@pytest.mark.slow
+def test_clips_are_split_by_frames_while_their_short_sound_is_not(rng):
+    c = audioset.get_config("embedded,smoke")
+    c.model.update(cross_path="separable", layers=1, blocks=1, audio="raw", encoders=(0,))
+    c.model.update(processors=(0,), video_shape=(8, 8, 8, 3), video_patch=(1, 4, 4), video_bands=1)
+    c.model.update(samples=3_840, samples_per_patch=384, classes=3)
+    c.data.update(frames=8, image_size=8, audio_samples=3_840)
+    info = DatasetInfo("clips:random", {}, ("a", "b", "c"), image_shape=(8, 8, 3))
+    batch = {
+        "video": rng.integers(256, size=(4, 8, 8, 8, 3)).astype(np.uint8),
+        "audio": rng.uniform(-1, 1, (4, 3_840)).astype(np.float32),
+        "labels": rng.random((4, 3)) < 0.5,
+        "mask": np.ones(4, bool),
+    }
+
+    def gradients(place):
+        task = tasks.make(c, info, place.sequence)
+        plan = str(task.model.explain()["stage 1"])
+        params, net_state = jax.jit(task.init)(jax.random.key(0), None)
+
+        def loss(params, batch):
+            rng = jax.random.key(1)
+            return task.loss(params, net_state, rng, batch, is_training=True)[0]["loss"][0]
+
+        lowered = jax.jit(jax.value_and_grad(loss)).lower(params, place.put(batch))
+        return plan, jax.device_get(lowered.compile(FAST_COMPILE)(params, place.put(batch)))
+
+    _, (value, expected) = gradients(placement.make("single"))
+    plan, (ours, found) = gradients(placement.make("sharded", MESH))
+    video, audio = plan.split("; audio")
+    assert video.endswith("split over the 4 devices of 'sequence'")
+    assert "not split: each of the 4 devices" in audio
+    np.testing.assert_allclose(ours, value, rtol=1e-6)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found, expected
+    )
 
 
 def smoke(**changes):
