@@ -13,6 +13,8 @@ Limits, all of time without a change of phase unless said otherwise:
   aborts this process ("the following tasks are unhealthy", with a number in place of the name).
 - Fetching data and stepping end the process after `hang_seconds`, with code 76, the names, and the
   Python stacks of all threads on standard error. The last checkpoint stays.
+- An error of one of several processes ends it after two minutes at the latest: the ways out of a
+  program (an unfinished save, JAX's own shutdown) wait for the others, which wait for this one.
 - What is not a plain step (starting, compiling the first step, evaluation, saving, export) may take
   four times `hang_seconds`: it is one call, however large the model, the split or the state.
 
@@ -28,16 +30,19 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, TextIO
 
 import jax
 
 from train import exits, heartbeat
+from train.preemption import Preempted
 
 _STEPPING = ("data", "step")
 _PATIENCE = 4.0  # of all other phases, and of the first step, in `hang_seconds`
 _BEAT = 3.0  # seconds between two heartbeats
+_GRACE = 120.0  # seconds that the end of a failed process may take
 _ALONE = 10.0  # seconds in a step after which to look whether the others still live
 _POLL = 1.0  # seconds between two looks, at most
 _LEAST = 5.0  # seconds: no step is slow that takes less
@@ -149,6 +154,14 @@ class Watchdog:
                 f"the runtime failed in {moment.phase!r} of step {moment.step}, often because "
                 f"another host died: {self._suspects(moment)}. Then {self._remedy()}"
             )
+        if (
+            self._processes > 1
+            and isinstance(error, Exception)
+            and not isinstance(error, Preempted)
+        ):
+            last = threading.Timer(_GRACE, self._give_up, (error,))
+            last.daemon = True  # a process that ends in time takes it along
+            last.start()
         self._stop.set()
         self._thread.join()
         if self._processes > 1:
@@ -218,6 +231,11 @@ class Watchdog:
         )
         faulthandler.dump_traceback(self._stream or sys.stderr, all_threads=True)
         self._leave(exits.HUNG)
+
+    def _give_up(self, error: BaseException) -> None:
+        traceback.print_exception(error, file=self._stream or sys.stderr)
+        self._print(f"the end of this process waited {_GRACE:.0f} s for other hosts: it ends now")
+        self._leave(1)
 
     def _suspects(self, moment: _Moment) -> str:
         if self._processes == 1:

@@ -165,13 +165,17 @@ def test_a_host_that_falls_silent_is_told_while_others_wait(bench, tmp_path):
     assert "start the command again on all hosts" in line
 
 
-def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(tmp_path, capsys):
+def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
+    tmp_path, capsys, monkeypatch
+):
     (tmp_path / "checkpoints" / "40").mkdir(parents=True)
     (tmp_path / "checkpoints" / "60.orbax-checkpoint-tmp").mkdir()
     options = {"slow_step": 10.0, "hang_seconds": 60.0, "say": print, "process": 0}
     heartbeat.write(tmp_path / "hosts", peer(1, "data", 41, 1.0))
     error = jax.errors.JaxRuntimeError("Gloo all-reduce failed: connection reset by peer")
-    dog = Watchdog(tmp_path, processes=2, **options)
+    codes = []
+    monkeypatch.setattr(watchdog, "_GRACE", 0.2)
+    dog = Watchdog(tmp_path, processes=2, leave=codes.append, **options)
 
     def run():
         with dog:
@@ -181,8 +185,15 @@ def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(tmp_pa
 
     with pytest.raises(jax.errors.JaxRuntimeError):
         run()
-    (line,) = capsys.readouterr().err.splitlines()
+    line = capsys.readouterr().err.splitlines()[0]
     assert "in 'step' of step 41" in line
+    end = time.monotonic() + 30
+    while not codes and time.monotonic() < end:  # what follows in this process hangs
+        time.sleep(0.01)
+    assert codes == [1]
+    last = capsys.readouterr().err
+    assert "JaxRuntimeError: Gloo all-reduce failed" in last
+    assert "it ends now" in last
     assert "host 1 (worker-1, process 4242) is in 'data' of step 41" in line
     assert line.endswith("start the command again on all hosts: it resumes at step 40")
 
