@@ -10,7 +10,9 @@ the same command again), anything else an error that says what to change.
 """
 
 import os
+import re
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -25,6 +27,8 @@ _PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0"
 _PROFILE = flags.DEFINE_string("profile", "", "START:STOP: trace these steps into WORKDIR/profile")
 _HOST_TIMEOUT = flags.DEFINE_integer("host_timeout", 100, "seconds until a silent host is dead")
 
+# Of what JAX's runtime raises on several hosts, that which no lost host explains.
+_OURS = "RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|OUT_OF_RANGE|NOT_FOUND"
 _EXPECTED = (ValueError, FileNotFoundError, FloatingPointError, ConnectionError)
 
 
@@ -34,6 +38,8 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"unexpected words on the command line: {' '.join(arguments[1:])}")
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find, at INFO
     # After the flags are known to be good: JAX takes seconds to import.
+    import jax
+
     from perceiver import compile_cache
     from train import cluster, determinism, loop
     from train.checkpoint import SaveError
@@ -53,6 +59,12 @@ def main(arguments: list[str]) -> None:
         _end(told, exits.PREEMPTED)
     except (*_EXPECTED, SaveError) as error:
         _end(f"{type(error).__name__}: {error}", 1)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        is_ours = not isinstance(error, jax.errors.JaxRuntimeError) or re.match(_OURS, str(error))
+        _end("this host failed" if is_ours else "lost another host", 1 if is_ours else exits.HUNG)
 
 
 def _end(message: object, code: int) -> None:

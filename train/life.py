@@ -146,7 +146,7 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
     report.say(
         f"{experiment.task.name} on {experiment.info.name} "
         f"({examples['train']:,} training, {examples['validation']:,} validation examples), "
-        f"{parameters:,} parameters, {layout.name} on {layout.devices} x "
+        f"{parameters:,} parameters, {layout} on {layout.devices} x "
         f"{jax.devices()[0].device_kind}{hosts}, {origin}"
     )
     plans = experiment.task.model.explain(is_training=True)

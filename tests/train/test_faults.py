@@ -23,7 +23,7 @@ import pytest
 import train.loop
 from configs import digits
 from data.batches import Batches
-from train import experiment, optim
+from train import exits, experiment, optim
 from train.checkpoint import Checkpoints
 from train.journal import SPEEDS, read
 from train.sharding import path_of
@@ -269,7 +269,7 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[0].returncode not in (0, 75)
+    assert hosts[0].returncode in (exits.HUNG, -signal.SIGABRT)  # a launcher starts both again
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.
