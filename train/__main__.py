@@ -29,7 +29,13 @@ _HOST_TIMEOUT = flags.DEFINE_integer("host_timeout", 100, "seconds until a silen
 
 # Of what JAX's runtime raises on several hosts, that which no lost host explains.
 _OURS = "RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|OUT_OF_RANGE|NOT_FOUND"
-_EXPECTED = (ValueError, FileNotFoundError, FloatingPointError, ConnectionError)
+_EXPECTED = (
+    ValueError,
+    FileNotFoundError,
+    FloatingPointError,
+    ConnectionError,
+    ChildProcessError,
+)
 
 
 def main(arguments: list[str]) -> None:
