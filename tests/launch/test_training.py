@@ -1,6 +1,5 @@
 """Launchers that really train: two processes on this machine, through a stub of `ssh`."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -13,6 +12,7 @@ import time
 
 import pytest
 
+from tests.launch.stage import SSH_STUB, Stage, end
 from train import record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -21,12 +21,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash"),
 ]
-
-spec = importlib.util.spec_from_file_location(
-    "launching", pathlib.Path(__file__).with_name("launching.py")
-)
-launching = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(launching)
 
 # Notes its process id, which stays Python's.
 REAL = f"""#!/bin/sh
@@ -56,8 +50,8 @@ def steps_told(folder: pathlib.Path) -> list[int]:
 
 def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
     """One of two processes is told to stop: both save, end with 75, and are started again."""
-    stage = launching.Stage(tmp_path / "stage")
-    stage.program("ssh", launching.SSH)
+    stage = Stage(tmp_path / "stage")
+    stage.program("ssh", SSH_STUB)
     run = tmp_path / "run"
     child = stage.begin(
         ROOT / "launch" / "ssh.sh",
@@ -80,7 +74,7 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
         os.kill(int(stage.lines("pid.1.0")[0]), signal.SIGTERM)
         out, errors = child.communicate(timeout=300)
     finally:
-        launching.end(child)
+        end(child)
     assert child.returncode == 0, errors
     assert "with code 75; attempt 2 of 2 follows" in errors
     assert "fresh, seed 0" in out

@@ -5,13 +5,26 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / "launch"
+
+# The launchers' command lines, up to the words of `python -m train`.
+SSH = (LAUNCH / "ssh.sh", "--hosts=me@one,two")
+HOST = ("bash", LAUNCH / "host.sh", "--key=x")
+POD = (LAUNCH / "tpu_pod.sh", "all", "--name=pod", "--zone=us-x")
+POD_FULL = (*POD, "--type=v5litepod-64", "--runtime=v2-alpha-tpuv5-lite")
+BATCH = ("bash", LAUNCH / "slurm.sbatch")
+KUBERNETES = (
+    *(sys.executable, LAUNCH / "jobset.py", "--name=run", "--image=registry/perceiver:1"),
+    *("--accelerator=gpu", "--hosts=4", "--devices=8"),
+)
 WORDS = ("--config=configs/digits.py:fourier,smoke", "--workdir=gs://bucket/it's here")
 
 # Runs what it is told on this machine, as if it were another one.
-SSH = """#!/bin/sh
+SSH_STUB = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift 2; done
 echo "$1" >>"$STAGE/ssh"
 shift
@@ -20,7 +33,7 @@ exec sh -c "$*"
 
 # Stands in for `python -m train`. The n-th start of process I reads what to do from the file
 # `I.n` of the stage; without one it trains until it is told to stop.
-PYTHON = """#!/bin/sh
+PYTHON_STUB = """#!/bin/sh
 process=${SLURM_PROCID:-0}
 for word in "$@"; do
   case $word in --process=*) process=${word#*=} ;; esac
@@ -40,7 +53,7 @@ class Stage:
         self.folder = folder
         for name in ("bin", "tmp"):
             (folder / name).mkdir(parents=True)
-        self.python = self.program("python", PYTHON)
+        self.python = self.program("python", PYTHON_STUB)
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith("SLURM_")
         } | {
@@ -81,7 +94,7 @@ class Stage:
             start_new_session=True,
         )
 
-    def run(self, *command: object, timeout: float = 20.0, **environment: str):
+    def run(self, *command: object, timeout: float = 60.0, **environment: str):
         """Runs a launcher to its end: (code, output, errors)."""
         child = self.begin(*command, **environment)
         try:
@@ -90,7 +103,7 @@ class Stage:
             end(child)
         return child.returncode, out, err
 
-    def await_note(self, name: str, timeout: float = 30.0) -> None:
+    def await_note(self, name: str, timeout: float = 60.0) -> None:
         """Waits until a note is there."""
         deadline = time.monotonic() + timeout
         while not (self.folder / name).exists():
@@ -106,3 +119,11 @@ def end(child: subprocess.Popen) -> None:
     child.wait(timeout=10)
     for pipe in (child.stdout, child.stderr):
         pipe.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet collected does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
