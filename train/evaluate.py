@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from train import command, export, metrics, trained, workdir
+from train import command, export, metrics, trained
 from train.broken import BrokenExamples
 from train.experiment import Experiment
 from train.preemption import Notice
@@ -174,7 +174,7 @@ def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trai
     if arguments.weights is not None:
         config = command.read([f"--config={arguments.config}", *changes])
         return trained.from_weights(config, arguments.weights)
-    config = workdir.read(arguments.workdir)
+    config = trained.config_here(arguments.workdir)
     return trained.from_run(arguments.workdir, command.read(changes, config))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perceiver import loading, specs
-from train import folders, init_from, workdir
+from train import folders, init_from, mesh, workdir
 from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
 from train.step import TrainState
@@ -38,18 +38,26 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
 
     Args:
       folder: of the run, a path or a URL.
-      config: the run's, changed; None: as it is.
+      config: the run's, changed; None: `config_here`.
 
     Raises:
       FileNotFoundError: no run, no checkpoint yet, or no data.
       ValueError: a broken config, or settings that do not fit together.
     """
-    experiment = make(workdir.read(folder) if config is None else config)
+    experiment = make(config_here(folder) if config is None else config)
     with Checkpoints(folders.of(folder) / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise FileNotFoundError(f"{folder} has no checkpoint yet; go on training it")
     return Trained(experiment, restored.state, source=str(folder), step=restored.step)
+
+
+def config_here(folder: str | os.PathLike) -> Any:
+    """Returns the config of a run, on a mesh that any number of devices makes; raises as `read`."""
+    config = workdir.read(folder)
+    with config.unlocked():
+        config.mesh.update(mesh.DEFAULT)
+    return config
 
 
 def from_weights(config: Any, source: str) -> Trained:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -87,6 +88,17 @@ def test_any_weights_are_assessed_on_the_data_of_a_config(
     assert_close(found, expected)
     assert (found["step"], found["examples"], found["notices"]) == (None, EXAMPLES, [])
     assert (tmp_path / "confusions.png").is_file()
+
+
+def test_a_run_of_a_mesh_that_is_not_here_is_assessed(run, expected, capsys, tmp_path):
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    config = json.loads((run / "config.json").read_text())
+    config |= {"placement": "sharded", "mesh": {"data": 16, "fsdp": 4, "sequence": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_close(call(capsys, tmp_path), expected)
+    with pytest.raises(SystemExit):
+        evaluate.main([str(tmp_path), "--config.mesh.fsdp=3"])
+    assert "does not make 8 devices" in capsys.readouterr().err
 
 
 def test_without_a_folder_weights_leave_nothing_behind(run, capsys):
