@@ -13,11 +13,13 @@ In object storage nothing can be renamed in one go. There the folder has its nam
 and counts from the moment that its checksums are there, which come last.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +32,8 @@ from train.agreement import Agreement
 UNFINISHED = ".orbax-checkpoint-tmp"  # within the name of a folder that never counts
 STATE = "state"
 RUN = "run/metadata"
+
+_LATE_WRITES = 10.0  # seconds that a write may go on after another of the same save has failed
 
 _ATTEMPTS = itertools.count(1)  # saves are started by all hosts together, so these agree
 _AGREEMENT = Agreement("saves")
@@ -128,7 +132,7 @@ class Save:
                     self._committed()
                 return
             if first:
-                _try_to_remove(self._folder)
+                _remove_for_good(self._folder)
         except Exception as raised:  # the thread must never end without a word
             logging.exception("saving step %d failed", self.step)
             self._failures = [_words(raised)]
@@ -207,6 +211,21 @@ def sweep(folder: folders.Folder) -> None:
             unfinished = not (path / integrity.CHECKSUMS).is_file()
         if unfinished and path.is_dir():
             _try_to_remove(path)
+
+
+def _remove_for_good(folder: folders.Folder) -> None:
+    """Removes the folder of a failed save, into which a write under way may still put a file."""
+    deadline, gone = time.monotonic() + _LATE_WRITES, 0
+    while gone < 2 and time.monotonic() < deadline:
+        if folder.exists():
+            gone = 0
+            with contextlib.suppress(OSError):  # a file has come while the others went
+                folders.remove(folder)
+        else:
+            gone += 1
+        time.sleep(0.2)
+    if gone < 2:
+        _try_to_remove(folder)
 
 
 def _try_to_remove(folder: folders.Folder) -> None:
