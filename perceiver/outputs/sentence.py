@@ -1,0 +1,179 @@
+"""Sentence head: the features of a text become one vector, those of a pair are compared."""
+
+import dataclasses
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver.byte_array import ByteArray, Segment
+from perceiver.compute import Compute
+from perceiver.cross_attend import CrossAttend
+from perceiver.cross_attention import Plan
+from perceiver.layers import dot
+from perceiver.positions import LearnedTable
+
+NAMES = ("embedding", "embedding_b", "embedding_c")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class SentenceEmbedding(hk.Module):
+    """Features -> an embedding of each text, and classes of a pair (Sentence-BERT, section 3).
+
+    Features are latents, or those of each token, of which a mask tells the real ones. The texts of
+    a pair or triplet come one batch after another, so that all meet the same weights.
+    """
+
+    pooling: str  # one of specs.POOLINGS
+    classes: int  # K of a pair; 0: none, and no weights for it
+    channels: int  # E, of the query of "latent"
+    heads: int
+    qk_channels: int
+    query_residual: bool = False
+    activation: str = "gelu_tanh"  # of the query's MLP, one of layers.ACTIVATIONS
+    compute: Compute = Compute()
+    name: str | None = None
+
+    def __call__(
+        self,
+        latents: jax.Array,  # [texts * B, N, D]
+        *,
+        texts: int = 1,
+        latent_mask: jax.Array | None = None,  # bool [texts * B, N]
+        is_training: bool = False,
+    ) -> dict[str, jax.Array]:
+        """Returns {"embedding": [B, E]}, "embedding_b" and "embedding_c" of further texts.
+
+        "logits" [B, K] of a pair if the head has classes.
+        """
+        pooled = self._pool(latents, latent_mask, is_training=is_training)  # [texts * B, E]
+        found = dict(zip(NAMES, jnp.split(pooled, texts), strict=False))
+        if self.classes:
+            w = self._pair_weights(pooled.shape[-1])  # made whatever is asked
+            if texts == 2:
+                u, v = found.values()
+                compared = jnp.concatenate([u, v, jnp.abs(u - v)], axis=-1)  # [B, 3E]
+                found["logits"] = dot(compared, w, self.compute.operands)
+        return found
+
+    @hk.name_like("__call__")
+    def queries(self, latents, *, texts=1, latent_mask=None) -> dict[str, ByteArray]:
+        """Returns the one query of "latent"; other poolings ask nothing."""
+        del texts, latent_mask
+        if self.pooling != "latent":
+            return {}
+        return {"embedding": ByteArray.of(Segment(self._query(latents), name="queries"))}
+
+    @hk.name_like("__call__")
+    def read(self, latents, queries, *, latent_mask=None, is_training=False) -> dict:
+        """[B, N, D], {"embedding": o queries} -> {"embedding": [B, o, E]}."""
+        if queries and self.pooling != "latent":
+            raise ValueError(f"pooling {self.pooling!r} answers no queries, got {sorted(queries)}")
+        features = _features(latents, latent_mask)
+        return {
+            name: self._reader()(x.dense(), features, is_training=is_training)
+            for name, x in queries.items()
+        }
+
+    @hk.name_like("__call__")
+    def plans(self, latents, *, texts=1, latent_mask=None) -> dict[str, Plan]:
+        """Returns which path the query takes; without one, no plan."""
+        del texts
+        if self.pooling != "latent":
+            return {}
+        features = _features(latents, latent_mask)
+        return {"decoder": self._reader().plan(self._query(latents), features)}
+
+    @hk.transparent
+    def _pool(self, latents, mask, *, is_training) -> jax.Array:  # [T, N, D] -> [T, E]
+        if self.pooling == "latent":
+            query, features = self._query(latents), _features(latents, mask)
+            return self._reader()(query, features, is_training=is_training)[:, 0]
+        return _POOL[self.pooling](latents, mask)
+
+    @hk.transparent
+    def _query(self, latents) -> jax.Array:  # [T, 1, E]
+        table = LearnedTable(size=1, channels=self.channels, name="queries")()
+        return jnp.broadcast_to(table.astype(latents.dtype), (len(latents), *table.shape))
+
+    @hk.transparent
+    def _reader(self) -> "Reader":
+        return Reader(
+            heads=self.heads,
+            qk_channels=self.qk_channels,
+            v_channels=self.channels,
+            query_residual=self.query_residual,
+            activation=self.activation,
+            compute=dataclasses.replace(self.compute, path="plain"),
+            name="decoder",
+        )
+
+    @hk.transparent
+    def _pair_weights(self, channels: int) -> jax.Array:  # [3E, K], without bias
+        with hk.name_scope("pair"):
+            shape = [3 * channels, self.classes]
+            init = hk.initializers.TruncatedNormal(shape[0] ** -0.5)
+            return hk.get_parameter("w", shape, jnp.float32, init=init)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Reader(hk.Module):
+    """What a `Decoder` computes of few queries, of features that may be masked.
+
+    It has a decoder's paths and shapes, so that a masked language model's weights fit.
+    """
+
+    heads: int
+    qk_channels: int
+    v_channels: int
+    query_residual: bool
+    activation: str
+    compute: Compute
+    name: str | None = None
+
+    def __call__(self, queries, features: ByteArray, *, is_training=False) -> jax.Array:
+        """[B, O, E], N features -> [B, O, E]."""
+        return self._cross_attend()(queries, features, is_training=is_training)
+
+    @hk.name_like("__call__")
+    def plan(self, queries, features: ByteArray) -> Plan:
+        """Returns which path such a call takes."""
+        return self._cross_attend().plan(queries, features)
+
+    @hk.transparent
+    def _cross_attend(self) -> CrossAttend:
+        return CrossAttend(
+            heads=self.heads,
+            qk_channels=self.qk_channels,
+            v_channels=self.v_channels,
+            query_residual=self.query_residual,
+            activation=self.activation,
+            compute=self.compute,
+            name="cross_attend",
+        )
+
+
+def _features(latents, mask) -> ByteArray:
+    return ByteArray.of(Segment(latents, mask=mask, name="latents"))
+
+
+def _mean(x, mask):  # [T, N, D], bool [T, N] or None -> [T, D]; zeros where nothing is real
+    if mask is None:
+        return x.mean(axis=1)
+    total = jnp.where(mask[..., None], x, 0).sum(axis=1)
+    return total / jnp.maximum(mask.sum(axis=1), 1)[:, None].astype(x.dtype)
+
+
+def _max(x, mask):  # the same shapes
+    if mask is None:
+        return x.max(axis=1)
+    highest = jnp.where(mask[..., None], x, jnp.finfo(x.dtype).min).max(axis=1)
+    return jnp.where(mask.any(axis=1)[:, None], highest, 0)
+
+
+def _first(x, mask):
+    del mask
+    return x[:, 0]
+
+
+_POOL = {"mean": _mean, "max": _max, "cls": _first}
