@@ -8,7 +8,7 @@ import jax
 from perceiver import attention
 from perceiver.compute import Compute
 from perceiver.layers import ACTIVATIONS, FAN_IN, Linear
-from perceiver.residual import Residual
+from perceiver.residual import Join, Residual
 
 
 def check_heads(where: str, channels: int, heads: int) -> None:
@@ -29,6 +29,8 @@ class MultiHeadAttention(hk.Module):
     v_channels: int  # of all heads together
     out_channels: int
     dropout_rate: float = 0.0  # on the attention weights
+    qk_init: hk.initializers.Initializer = FAN_IN  # of queries and keys
+    branch_init: hk.initializers.Initializer = FAN_IN  # of values and outputs
     compute: Compute = Compute()
     name: str | None = None
 
@@ -36,27 +38,27 @@ class MultiHeadAttention(hk.Module):
         """[B, N, D], [B, N] (True = real) -> [B, N, out_channels]"""
         rate = self.dropout_rate if is_training else 0.0
         y = attention.kernel(self.compute.kernel)(
-            self._heads(x, self.qk_channels, "query"),
-            self._heads(x, self.qk_channels, "key"),
-            self._heads(x, self.v_channels, "value"),
+            self._heads(x, self.qk_channels, self.qk_init, "query"),
+            self._heads(x, self.qk_channels, self.qk_init, "key"),
+            self._heads(x, self.v_channels, self.branch_init, "value"),
             key_mask=mask,
             dropout_rate=rate,
             dropout_key=hk.next_rng_key() if rate > 0 else None,
             operands=self.compute.operands,
         )  # [B, N, H, V]
         y = y.reshape(*y.shape[:2], self.v_channels)
-        return self._linear(self.out_channels, "out")(y)
+        return self._linear(self.out_channels, self.branch_init, "out")(y)
 
     @hk.transparent
-    def _heads(self, x, channels, name):  # [B, N, D] -> [B, N, H, channels / H]
+    def _heads(self, x, channels, w_init, name):  # [B, N, D] -> [B, N, H, channels / H]
         check_heads(f"{self.module_name}/{name}", channels, self.heads)
-        y = self._linear(channels, name)(x)
+        y = self._linear(channels, w_init, name)(x)
         return y.reshape(*y.shape[:2], self.heads, channels // self.heads)
 
     @hk.transparent
-    def _linear(self, channels, name):
+    def _linear(self, channels, w_init, name):
         operands = self.compute.operands
-        return Linear(channels=channels, w_init=FAN_IN, operands=operands, name=name)
+        return Linear(channels=channels, w_init=w_init, operands=operands, name=name)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -65,12 +67,13 @@ class MLP(hk.Module):
 
     widening: int
     activation: str = "gelu_tanh"  # one of layers.ACTIVATIONS
+    w_init: hk.initializers.Initializer = FAN_IN
     compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
         channels = x.shape[-1]
-        kind = {"w_init": FAN_IN, "operands": self.compute.operands}
+        kind = {"w_init": self.w_init, "operands": self.compute.operands}
         y = Linear(channels=channels * self.widening, name="hidden", **kind)(x)
         y = ACTIVATIONS[self.activation](y)
         return Linear(channels=channels, name="out", **kind)(y)
@@ -87,6 +90,7 @@ class SelfAttend(hk.Module):
     activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
+    join: Join = Join()  # how both branches join the stream
     compute: Compute = Compute()
     name: str | None = None
 
@@ -100,15 +104,26 @@ class SelfAttend(hk.Module):
                 v_channels=self.v_channels,
                 out_channels=x.shape[-1],
                 dropout_rate=self.attention_dropout_rate,
+                qk_init=self.join.qk_init,
+                branch_init=self.join.branch_init,
                 compute=self.compute,
                 name="attention",
             )(y, mask=mask, is_training=is_training)
 
-        join = {"dropout_rate": self.dropout_rate}
+        join = {
+            "alpha": self.join.alpha,
+            "epsilon": self.join.epsilon,
+            "dropout_rate": self.dropout_rate,
+        }
         x = Residual(**join, name="attend")(x, attend, is_training=is_training)
 
         def feed_forward(y):
-            mlp = {"widening": self.widening, "activation": self.activation}
-            return MLP(**mlp, compute=self.compute, name="mlp")(y)
+            return MLP(
+                widening=self.widening,
+                activation=self.activation,
+                w_init=self.join.branch_init,
+                compute=self.compute,
+                name="mlp",
+            )(y)
 
         return Residual(**join, name="feed_forward")(x, feed_forward, is_training=is_training)

@@ -43,6 +43,7 @@ class Decoder(hk.Module):
         latents,
         *,
         query_mask=None,
+        latent_mask=None,
         then: Affine | None = None,
         is_training=False,
     ) -> jax.Array:
@@ -52,13 +53,15 @@ class Decoder(hk.Module):
           queries: [B, O, E], or a byte array of O elements.
           latents: [B, N, D].
           query_mask: [B, O]: a query with False reads nothing. None: a byte array's own mask.
+          latent_mask: [B, N]: a latent with False is not read (where latents are the inputs, some
+            of which are padding). All queries are then decoded at once.
           then: w [out_channels, K] and b [K] of one more linear layer, for outputs [B, O, K]. It is
             multiplied into the final projection, so [B, O, out_channels] is never formed.
           is_training: whether to drop out.
         """
         if then is not None and self.out_channels is None:
             raise ValueError(f"{self.module_name}: `then` needs a final projection, out_channels")
-        queries = _as_byte_array(queries, "queries")
+        queries = _as_byte_array(queries)
         query_mask = queries.mask if query_mask is None else query_mask
         if query_mask is not None and query_mask.shape != (queries.batch, queries.size):
             raise ValueError(
@@ -67,8 +70,9 @@ class Decoder(hk.Module):
             )
         plan = self.plan(queries, latents)
         logger.info("%s: %s", self.module_name, plan)
-        if plan.is_plain:
-            return self._at_once(queries, latents, query_mask, then, is_training=is_training)
+        if plan.is_plain or latent_mask is not None:
+            array = ByteArray.of(Segment(latents, mask=latent_mask, name="latents"))
+            return self._at_once(queries, array, query_mask, then, is_training=is_training)
         weights = self._weights(queries.channels, latents.shape[-1], then)
         outputs, start = [], 0
         for segment, choice in zip(queries.segments, plan.choices, strict=True):
@@ -91,7 +95,7 @@ class Decoder(hk.Module):
     @hk.name_like("__call__")
     def plan(self, queries: jax.Array | ByteArray, latents) -> Plan:
         """Returns which path such a call takes; makes no parameters and computes nothing."""
-        queries = _as_byte_array(queries, "queries")
+        queries = _as_byte_array(queries)
         qk_channels, v_channels = self._widths(latents.shape[-1])
         sizes = Sizes(
             queries=queries.size,
@@ -106,7 +110,7 @@ class Decoder(hk.Module):
         return self.qk_channels or latent_channels, self.v_channels or latent_channels
 
     @hk.transparent
-    def _at_once(self, queries: ByteArray, latents, query_mask, then, *, is_training):
+    def _at_once(self, queries: ByteArray, latents: ByteArray, query_mask, then, *, is_training):
         x = CrossAttend(
             heads=self.heads,
             qk_channels=self.qk_channels,
@@ -118,7 +122,7 @@ class Decoder(hk.Module):
             name="cross_attend",
         )(
             queries.dense(),
-            _as_byte_array(latents, "latents"),
+            latents,
             query_mask=query_mask,
             is_training=is_training,
         )
@@ -177,5 +181,7 @@ class Decoder(hk.Module):
         )
 
 
-def _as_byte_array(x: jax.Array | ByteArray, name: str) -> ByteArray:
-    return x if isinstance(x, ByteArray) else ByteArray.of(Segment(x, name=name))
+def _as_byte_array(queries: jax.Array | ByteArray) -> ByteArray:
+    if isinstance(queries, ByteArray):
+        return queries
+    return ByteArray.of(Segment(queries, name="queries"))

@@ -20,7 +20,7 @@ from perceiver.products import operand_dtype, product
 # (as in the released models).
 FAN_IN = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
-EPSILON = 1e-5  # of every layer norm, added to the variance
+EPSILON = 1e-5  # of a layer norm, added to the variance: that of the released models
 
 # Between the two layers of an MLP. The released weights were trained with the tanh form; PyTorch's
 # usual one is exact (erf). Taking the one for the other moves a released model's outputs by 1e-4.
@@ -67,12 +67,13 @@ def dot(x: jax.Array, w: jax.Array, operands: str = "float32") -> jax.Array:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class LayerNorm(hk.Module):
-    """Normalises the last axis in float32, epsilon 1e-5, with scale and offset."""
+    """Normalises the last axis in float32, with scale and offset."""
 
+    epsilon: float = EPSILON
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
-        return layer_norm(x, *self.parameters(x.shape[-1]))
+        return layer_norm(x, *self.parameters(x.shape[-1]), self.epsilon)
 
     def parameters(self, channels: int) -> tuple[jax.Array, jax.Array]:
         """Returns scale [channels] and offset [channels]."""
@@ -80,9 +81,11 @@ class LayerNorm(hk.Module):
         return scale, hk.get_parameter("offset", [channels], jnp.float32, init=jnp.zeros)
 
 
-def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+def layer_norm(
+    x: jax.Array, scale: jax.Array, offset: jax.Array, epsilon: float = EPSILON
+) -> jax.Array:
     """Normalises [..., C] in float32 and returns x's dtype."""
-    y = jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=EPSILON)
+    y = jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=epsilon)
     y = y * jnp.broadcast_to(scale, y.shape) + jnp.broadcast_to(offset, y.shape)
     return y.astype(x.dtype)
 

@@ -41,8 +41,8 @@ class Model:
     def encode(self, params, state, inputs: Inputs) -> jax.Array:
         """Returns the latents [B, N, D] after the last stage.
 
-        Of a model without latents (image_resnet, image_transformer): the features that its head
-        reads, of each element or of a smaller grid.
+        Of a model without latents (a Transformer, image_resnet): the features that its head reads,
+        of each element or of a smaller grid.
         """
         self.check(inputs)
         return self._transformed.apply["encode"](params, state, None, inputs)[0]
@@ -76,7 +76,16 @@ class Model:
     def decode_queries(
         self, params, state, latents: jax.Array, queries: Mapping[str, ByteArray]
     ) -> dict[str, jax.Array]:
-        """Returns float32 rows [B, o, ...], one for each of o queries, or a part, of `queries`."""
+        """Returns float32 rows [B, o, ...], one for each of o queries, or a part, of `queries`.
+
+        Raises:
+          ValueError: a model of texts without latents, whose padding only `decode` knows.
+        """
+        if isinstance(self.spec, specs.MaskedLM) and not self.spec.has_latents:
+            raise ValueError(
+                f"{self.spec.kind} with body={self.spec.body!r} reads its inputs, of which some "
+                "may be padding that queries do not tell; use `decode`"
+            )
         return self._transformed.apply["decode_queries"](params, state, None, latents, queries)[0]
 
     def attention_maps(self, params, state, inputs: Inputs) -> list[jax.Array]:
@@ -130,7 +139,7 @@ def build(spec: Mapping[str, Any] | specs.Spec, *, sequence: Sequence | None = N
         `encode` and `attention_maps`. Parameters and the spec do not depend on it.
     """
     spec = specs.parse(spec)
-    if sequence is not None and not isinstance(spec, specs.Backbone):
+    if sequence is not None and not spec.has_latents:
         raise ValueError(
             f"{spec.kind} has no cross-attends, whose elements `sequence` splits; build it without "
             "(in a config: mesh.sequence=1)"

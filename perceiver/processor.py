@@ -8,13 +8,18 @@ What the backward pass keeps of each layer is chosen by name, here with temporar
 time of a gradient, measured for Perceiver IO ImageNet (batch 2 and 1) on 2 CPU cores:
 
   dots    results of products with weights and of attention    1.7 GiB    1      the default
-  layer   a layer's input only                                 0.5 GiB    1.2    the smallest
+  layer   a layer's input only                                 0.5 GiB    1.2
+  sqrt    the input of every sqrt(L)-th of L layers                              for deep stacks
   none    whatever the derivative uses                         5.4 GiB    1.1
 
 Forming norms, softmax and GELU anew takes less time than moving them through memory.
 """
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import haiku as hk
 import jax
@@ -23,6 +28,7 @@ import jax.numpy as jnp
 from perceiver.attention import recompute
 from perceiver.blocks import SelfAttend
 from perceiver.compute import Compute
+from perceiver.residual import Join
 
 STACK = "layers"  # the path component that marks parameters with a leading layer axis
 
@@ -32,6 +38,7 @@ _POLICIES = {
         jax.checkpoint_policies.save_only_these_names(*recompute.SAVED),
     ),
     "layer": jax.checkpoint_policies.nothing_saveable,
+    "sqrt": jax.checkpoint_policies.nothing_saveable,
     "none": jax.checkpoint_policies.everything_saveable,
 }
 REMAT = tuple(_POLICIES)  # the default first
@@ -55,6 +62,7 @@ class Processor(hk.Module):
     activation: str = "gelu_tanh"  # of the MLP, one of layers.ACTIVATIONS
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
+    join: Join = Join()  # how branches join the stream
     compute: Compute = Compute()
     remat: str = REMAT[0]  # what the backward pass keeps: one of REMAT, see above
     name: str | None = None
@@ -68,7 +76,7 @@ class Processor(hk.Module):
         keys = self._keys()
         if self.blocks == 1:
             apply = self._checkpointed(layer.apply)
-            return jax.lax.scan(lambda x, w: (apply(*w, x), None), latents, (weights, keys))[0]
+            return self._loop(lambda x, w: apply(*w, x), latents, (weights, keys))
 
         values = jax.lax.stop_gradient(weights)  # the gradient goes by way of `pick`
 
@@ -79,10 +87,8 @@ class Processor(hk.Module):
             return layer.apply(own, key, x), weights
 
         order = jnp.tile(jnp.arange(self.layers), self.blocks)
-        scanned = jax.lax.scan(
-            lambda carry, step: (apply(carry, *step), None), (latents, weights), (order, keys)
-        )
-        return scanned[0][0]
+        steps = (order, keys)
+        return self._loop(lambda carry, step: apply(carry, *step), (latents, weights), steps)[0]
 
     @hk.transparent
     def _layer(self, x, mask, is_training):
@@ -94,6 +100,7 @@ class Processor(hk.Module):
             activation=self.activation,
             dropout_rate=self.dropout_rate,
             attention_dropout_rate=self.attention_dropout_rate,
+            join=self.join,
             compute=self.compute,
             name="self_attend",
         )(x, mask=mask, is_training=is_training)
@@ -115,9 +122,38 @@ class Processor(hk.Module):
         key = hk.maybe_next_rng_key()
         return None if key is None else jax.random.split(key, self.layers * self.blocks)
 
+    @hk.transparent
+    def _loop(self, step: Callable, carry, steps):
+        """Returns the carry after all layers of all blocks."""
+        if self.remat != "sqrt":
+            return _scan(step, carry, steps)
+        return _scan_in_groups(step, carry, steps, math.isqrt(self.layers * self.blocks))
+
     def _checkpointed(self, function):
         # a loop keeps forward and backward pass apart: nothing to protect from elimination
         return jax.checkpoint(function, policy=_POLICIES[self.remat], prevent_cse=False)
+
+
+def _scan(step: Callable, carry: Any, steps: Any) -> Any:
+    return jax.lax.scan(lambda carry, x: (step(carry, x), None), carry, steps)[0]
+
+
+def _scan_in_groups(step: Callable, carry: Any, steps: Any, size: int) -> Any:
+    """Scans groups of `size` steps, of which the backward pass keeps the first carry only.
+
+    The carries within a group are made anew when its turn comes, so that with groups of sqrt(L) no
+    more than about 2 sqrt(L) carries are in memory at a time (Chen et al. 2016, section 4.1).
+    """
+    total = jax.tree.leaves(steps)[0].shape[0]
+    grouped = total - total % size
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def group(carry, steps):
+        return _scan(step, carry, steps)
+
+    groups = jax.tree.map(lambda x: x[:grouped].reshape(-1, size, *x.shape[1:]), steps)
+    carry = _scan(group, carry, groups)
+    return _scan(step, carry, jax.tree.map(lambda x: x[grouped:], steps))
 
 
 @jax.custom_vjp

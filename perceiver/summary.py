@@ -17,7 +17,17 @@ from perceiver.byte_array import ByteArray, Segment
 from perceiver.models import Model, build
 from perceiver.processor import is_stacked
 
-_ORDER = ("inputs", "embedding", "latents", "encoder", "processor", "norm", "resnet", "outputs")
+_ORDER = (
+    "inputs",
+    "embedding",
+    "latents",
+    "project",
+    "encoder",
+    "processor",
+    "norm",
+    "resnet",
+    "outputs",
+)
 
 
 def summarize(
@@ -83,7 +93,7 @@ def byte_array_shapes(model: Model, inputs: Mapping[str, Any] | None = None) -> 
 
 def _latents(spec: specs.Spec) -> dict[str, Any]:
     """Returns the latents and the stages that read the inputs; None and [] without latents."""
-    if not isinstance(spec, specs.Backbone):
+    if not spec.has_latents:
         return {"latents": None, "stages": []}
     stages = [{"encoder": encoder, "processor": body} for encoder, body in spec.sharing.stages]
     return {"latents": {"size": spec.latents, "channels": spec.latent_channels}, "stages": stages}
@@ -168,11 +178,12 @@ def _memory(spec: specs.Spec, parameters: int, array: ByteArray, batch_size: int
     float32 = jnp.dtype(jnp.float32).itemsize
     parameter_bytes = parameters * float32
     found = {"byte_array": byte_array}
-    if isinstance(spec, specs.Backbone):
+    if spec.has_latents:
         logits = spec.cross_heads * spec.latents * array.size * float32
         found["cross_attention_logits"] = logits
-    if isinstance(spec, specs.Transformer):
-        found["self_attention_logits"] = spec.heads * array.size**2 * float32
+    heads = getattr(spec, "heads" if isinstance(spec, specs.Transformer) else "self_heads", 0)
+    if heads and not spec.has_latents:
+        found["self_attention_logits"] = heads * array.size**2 * float32
     return {
         "parameters": parameter_bytes,
         "gradients": parameter_bytes,

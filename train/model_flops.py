@@ -8,7 +8,7 @@ left out, so MFU is told slightly too low rather than too high.
 """
 
 import perceiver
-from perceiver import flops, specs
+from perceiver import flops
 from perceiver.summary import byte_array_shapes
 
 # Operations of the dense form of a cross-attend that another path replaces.
@@ -27,7 +27,7 @@ def flops_per_example(model: perceiver.Model) -> float:
         rows = flops.forward(model.spec)
     except KeyError:  # a kind without a count
         return 0.0
-    if not isinstance(model.spec, specs.Backbone):
+    if not model.spec.has_latents:
         return float(_PASSES * flops.per_example(rows))
     kept = [row for row in rows if row.part != "cross-attends" or row.operation not in _REPLACED]
     return float(_PASSES * (flops.per_example(tuple(kept)) + _read_inputs(model)))

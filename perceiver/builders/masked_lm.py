@@ -48,6 +48,7 @@ def _parts(spec: specs.MaskedLM) -> Parts:
         options=lambda x, byte_array: {
             "length": x["input_mask"].shape[1],
             "query_mask": x["input_mask"],
+            "latent_mask": None if spec.has_latents else x["input_mask"],
         },
     )
 

@@ -1,6 +1,6 @@
 """What all kinds of models are built from, and what a kind must say about itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +10,12 @@ from perceiver import specs
 from perceiver.baseline import Baseline
 from perceiver.byte_array import ByteArray
 from perceiver.encoder import Encoder
-from perceiver.layers import LayerNorm
+from perceiver.layers import LayerNorm, Linear
 from perceiver.model import Perceiver
 from perceiver.outputs.classes import MeanClassifier, QueryClassifier
 from perceiver.positions import LearnedTable
 from perceiver.processor import Processor
+from perceiver.residual import Join
 
 Inputs = dict[str, jax.Array]
 
@@ -42,8 +43,8 @@ class Kind(NamedTuple):
     exact: tuple[str, ...] = ()  # names of inputs that stay float32, whatever the compute dtype
 
 
-def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
-    """Returns latents, encoders and processors of any kind of model, with its head."""
+def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver | Baseline:
+    """Returns the body that a spec asks for, of any kind of model, with its head."""
     common = {
         "dropout_rate": spec.dropout_rate,
         "attention_dropout_rate": spec.attention_dropout_rate,
@@ -70,10 +71,19 @@ def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver:
             v_channels=spec.self_v_channels or None,
             widening=spec.self_widening,
             remat=spec.remat,
+            join=spec.join,
             name=_numbered("processor", index),
             **common,
         )
 
+    if not spec.has_latents:
+        processors = [processor(i) for i in range(max(spec.processors) + 1)]
+        return _on_all_elements(
+            [processors[i] for i in spec.processors],
+            decode,
+            spec.join,
+            project=Linear(channels=spec.latent_channels, name="project"),
+        )
     return Perceiver(
         latents=LearnedTable(size=spec.latents, channels=spec.latent_channels, name="latents"),
         encoders=tuple(encoder(i) for i in range(max(spec.encoders) + 1)),
@@ -112,13 +122,24 @@ def transformer(spec: specs.Transformer, decode: Callable) -> Baseline:
         attention_dropout_rate=spec.attention_dropout_rate,
         compute=spec.compute,
         remat=spec.remat,
+        join=spec.join,
         name="processor",
     )
-    norm = LayerNorm(name="norm")  # pre-norm layers leave the stream itself without one
+    return _on_all_elements([processor], decode, spec.join)
 
-    def features(byte_array: ByteArray, *, is_training: bool) -> jax.Array:
-        elements, mask = byte_array.dense(), byte_array.mask
-        return norm(processor(elements, mask=mask, is_training=is_training))
+
+def _on_all_elements(
+    processors: Sequence[Processor],
+    decode: Callable,
+    join: Join,
+    project: Callable[[jax.Array], jax.Array] = lambda x: x,
+) -> Baseline:
+    def features(byte_array: ByteArray, *, is_training: bool) -> jax.Array:  # -> [B, M, D]
+        x, mask = project(byte_array.dense()), byte_array.mask
+        for processor in processors:
+            x = processor(x, mask=mask, is_training=is_training)
+        # pre-norm layers leave the stream itself without one
+        return LayerNorm(epsilon=join.epsilon, name="norm")(x) if join.alpha is None else x
 
     return Baseline(features=features, decode=decode)
 

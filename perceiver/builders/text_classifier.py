@@ -45,7 +45,9 @@ def _parts(spec: specs.TextClassifier) -> Parts:
         preprocess=preprocess,
         body=backbone(spec, head),
         head=head,
-        options=lambda x, byte_array: {},
+        options=lambda x, byte_array: {
+            "latent_mask": None if spec.has_latents else byte_array().mask
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""The count of each kind of Perceiver."""
+"""The count of each kind of Perceiver, and of a Transformer in its place."""
 
 import math
 
@@ -9,25 +9,10 @@ from perceiver.flops.rows import Row, attention, linear, mlp, rows
 def forward(spec: specs.Backbone) -> tuple[Row, ...]:
     """Returns the operations of a forward pass, part by part."""
     count_inputs, _, count_outputs = _KINDS[spec.kind]
-    elements, channels = byte_array(spec)
-    latents, width = spec.latents, spec.latent_channels
-    stages = len(spec.sharing.stages)
-    cross = attention(
-        queries=(latents, width),
-        keys=(elements, channels),
-        qk_channels=spec.cross_qk_channels or channels,
-        v_channels=spec.cross_v_channels or channels,
-    ) | mlp(latents, width, spec.cross_widening)
-    process = attention(
-        queries=(latents, width),
-        keys=(latents, width),
-        qk_channels=spec.self_qk_channels or width,
-        v_channels=spec.self_v_channels or width,
-    ) | mlp(latents, width, spec.self_widening)
     return (
         *count_inputs(spec),
-        *rows("cross-attends", cross, times=stages),
-        *rows("processors", process, times=stages * spec.blocks * spec.layers),
+        *(_cross_attends(spec) if spec.has_latents else _projection(spec)),
+        *rows("processors", _self_attend(spec), times=spec.depth),
         *count_outputs(spec),
     )
 
@@ -35,6 +20,39 @@ def forward(spec: specs.Backbone) -> tuple[Row, ...]:
 def byte_array(spec: specs.Backbone) -> tuple[int, int]:
     """Returns M and C, the elements and channels of the byte array."""
     return _KINDS[spec.kind][1](spec)
+
+
+def _features(spec: specs.Backbone) -> tuple[int, int]:
+    """Returns N and D, the elements and channels that processors work on and heads read."""
+    return spec.latents if spec.has_latents else byte_array(spec)[0], spec.latent_channels
+
+
+def _projection(spec: specs.Backbone) -> list[Row]:
+    elements, channels = byte_array(spec)
+    project = linear(elements, channels, spec.latent_channels)
+    return [Row(part="inputs", operation="project elements", once=project)]
+
+
+def _cross_attends(spec: specs.Backbone) -> list[Row]:
+    elements, channels = byte_array(spec)
+    latents, width = spec.latents, spec.latent_channels
+    cross = attention(
+        queries=(latents, width),
+        keys=(elements, channels),
+        qk_channels=spec.cross_qk_channels or channels,
+        v_channels=spec.cross_v_channels or channels,
+    ) | mlp(latents, width, spec.cross_widening)
+    return rows("cross-attends", cross, times=len(spec.sharing.stages))
+
+
+def _self_attend(spec: specs.Backbone) -> dict[str, int]:
+    features = elements, width = _features(spec)
+    return attention(
+        queries=features,
+        keys=features,
+        qk_channels=spec.self_qk_channels or width,
+        v_channels=spec.self_v_channels or width,
+    ) | mlp(elements, width, spec.self_widening)
 
 
 def _image_byte_array(spec: specs.ImageClassifier) -> tuple[int, int]:
@@ -64,7 +82,7 @@ def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
 
 
 def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[Row]:
-    latents, width = spec.latents, spec.latent_channels
+    latents, width = _features(spec)
     if spec.head == "mean":
         return rows("outputs", {"classes": linear(1, width, spec.classes)})
     attend = attention(
@@ -105,7 +123,7 @@ def _flow_outputs(spec: specs.OpticalFlow) -> list[Row]:
     pixels, channels = _flow_byte_array(spec)
     attend = attention(
         queries=(pixels, channels),
-        keys=(spec.latents, spec.latent_channels),
+        keys=_features(spec),
         qk_channels=spec.query_qk_channels or spec.latent_channels,
         v_channels=spec.query_v_channels or spec.latent_channels,
     )
@@ -122,7 +140,7 @@ def _video_inputs(spec: specs.VideoAutoencoder) -> list[Row]:
 
 
 def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
-    width, channels = spec.latent_channels, spec.query_channels
+    (latents, width), channels = _features(spec), spec.query_channels
     sizes = {
         "audio": (spec.audio_patches, spec.samples_per_patch),
         "video": (math.prod(spec.video_shape[:-1]), spec.video_shape[-1]),
@@ -131,7 +149,7 @@ def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
     queries = sum(size for size, _ in sizes.values())
     attend = attention(
         queries=(queries, channels),
-        keys=(spec.latents, width),
+        keys=(latents, width),
         qk_channels=width,
         v_channels=width,
     )
@@ -161,7 +179,7 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
     length, channels = spec.max_length, spec.embedding_channels
     attend = attention(
         queries=(length, channels),
-        keys=(spec.latents, spec.latent_channels),
+        keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
     )
@@ -174,7 +192,7 @@ def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
     channels = spec.embedding_channels
     attend = attention(
         queries=(queries, channels),
-        keys=(spec.latents, spec.latent_channels),
+        keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
     )

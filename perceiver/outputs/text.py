@@ -29,14 +29,20 @@ class TiedText(hk.Module):
     compute: Compute = Compute()
     name: str | None = None
 
-    def __call__(self, latents, *, length: int, query_mask=None, is_training=False) -> jax.Array:
-        """[B, N, D], [B, M] -> [B, M, K]"""
+    def __call__(
+        self, latents, *, length: int, query_mask=None, latent_mask=None, is_training=False
+    ) -> jax.Array:
+        """[B, N, D], [B, M], [B, N] (True = real) -> [B, M, K]"""
         queries = self.queries(latents, length=length, query_mask=query_mask)
-        return self.read(latents, queries, is_training=is_training)["logits"]
+        read = {"latent_mask": latent_mask, "is_training": is_training}
+        return self.read(latents, queries, **read)["logits"]
 
     @hk.name_like("__call__")
-    def queries(self, latents, *, length: int, query_mask=None) -> dict[str, ByteArray]:
+    def queries(
+        self, latents, *, length: int, query_mask=None, latent_mask=None
+    ) -> dict[str, ByteArray]:
         """Returns a query for each of the first `length` positions."""
+        del latent_mask
         channels = self.embedding().shape[1]
         table = LearnedTable(
             size=self.max_length, channels=channels, start=self.query_start, name="queries"
@@ -46,14 +52,16 @@ class TiedText(hk.Module):
         return {"logits": ByteArray.of(Segment(queries, mask=query_mask, name="queries"))}
 
     @hk.name_like("__call__")
-    def read(self, latents, queries, *, is_training=False) -> dict[str, jax.Array]:
+    def read(
+        self, latents, queries, *, latent_mask=None, is_training=False
+    ) -> dict[str, jax.Array]:
         """[B, N, D], {"logits": o queries} -> {"logits": [B, o, K]}."""
         table = self.embedding().astype(latents.dtype)
         decoder = self._decoder(table.shape[1])
         bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
 
         def logits(queries):
-            x = decoder(queries, latents, is_training=is_training)
+            x = decoder(queries, latents, latent_mask=latent_mask, is_training=is_training)
             operands = operand_dtype(x, self.compute.operands)
             y = product("bme,ke->bmk", x, table, operands)  # float32
             return y + jnp.broadcast_to(bias, y.shape)
@@ -61,8 +69,9 @@ class TiedText(hk.Module):
         return {name: logits(x) for name, x in queries.items()}
 
     @hk.name_like("__call__")
-    def plans(self, latents, *, length: int, query_mask=None) -> dict[str, Plan]:
+    def plans(self, latents, *, length: int, query_mask=None, latent_mask=None) -> dict[str, Plan]:
         """Returns which path the decoder takes."""
+        del latent_mask
         queries = self.queries(latents, length=length, query_mask=query_mask)["logits"]
         return {"decoder": self._decoder(queries.channels).plan(queries, latents)}
 

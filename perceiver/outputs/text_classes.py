@@ -44,10 +44,13 @@ class TextClasses(hk.Module):
     compute: Compute = Compute()
     name: str | None = None
 
-    def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
-        """[B, N, D] -> [B, K]."""
+    def __call__(
+        self, latents: jax.Array, *, latent_mask=None, is_training: bool = False
+    ) -> jax.Array:
+        """[B, N, D], [B, N] (True = real) -> [B, K]."""
         table = self._table(latents)  # [B, Q, E]
-        x = self._decoder()(table, latents, is_training=is_training)  # [B, Q, E]
+        read = {"latent_mask": latent_mask, "is_training": is_training}
+        x = self._decoder()(table, latents, **read)  # [B, Q, E]
         rows = [
             self._head(name, classes)(x[:, place * self.own_queries])
             for place, (name, classes) in enumerate(self.tasks)
@@ -55,8 +58,9 @@ class TextClasses(hk.Module):
         return jnp.concatenate(rows, axis=-1)
 
     @hk.name_like("__call__")
-    def queries(self, latents: jax.Array) -> dict[str, ByteArray]:
+    def queries(self, latents: jax.Array, *, latent_mask=None) -> dict[str, ByteArray]:
         """Returns one query for each example and task."""
+        del latent_mask
         table = self._table(latents)
         places = [place * self.own_queries for place in range(len(self.tasks))]
         return {
@@ -65,18 +69,21 @@ class TextClasses(hk.Module):
         }
 
     @hk.name_like("__call__")
-    def read(self, latents: jax.Array, queries, *, is_training: bool = False) -> dict:
+    def read(
+        self, latents: jax.Array, queries, *, latent_mask=None, is_training: bool = False
+    ) -> dict:
         """[B, N, D], {task: o queries} -> {task: [B, o, its classes]}."""
         decoder, classes = self._decoder(), dict(self.tasks)
         heads = {name or "logits": self._head(name, count) for name, count in classes.items()}
         return {
-            name: heads[name](decoder(x, latents, is_training=is_training))
+            name: heads[name](decoder(x, latents, latent_mask=latent_mask, is_training=is_training))
             for name, x in queries.items()
         }
 
     @hk.name_like("__call__")
-    def plans(self, latents: jax.Array) -> dict[str, Plan]:
+    def plans(self, latents: jax.Array, *, latent_mask=None) -> dict[str, Plan]:
         """Returns which path the decoder takes."""
+        del latent_mask
         return {"decoder": self._decoder().plan(self._table(latents), latents)}
 
     @hk.transparent

@@ -1,4 +1,4 @@
-"""The part that the specs of all Perceivers share."""
+"""The part that the specs of all Perceivers share, and of Transformers in their place."""
 
 import dataclasses
 
@@ -7,13 +7,20 @@ from perceiver.compute import OPERANDS, PATHS, Compute
 from perceiver.layers import ACTIVATIONS
 from perceiver.model import Sharing
 from perceiver.processor import REMAT
+from perceiver.residual import RESIDUALS, Join, join
 from perceiver.specs.spec import Spec
+
+# perceiver: latents read the inputs. transformer: the processors work on all inputs themselves,
+# projected to `latent_channels`, with the same inputs, heads and layers; `latents` and the fields
+# of cross-attends mean nothing then.
+BODIES = ("perceiver", "transformer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone(Spec):
     """The part that all Perceivers share: latents, cross-attends, processors."""
 
+    body: str = BODIES[0]  # one of BODIES, see there
     latents: int  # N
     latent_channels: int  # D
     layers: int  # self-attends of a block
@@ -29,6 +36,7 @@ class Backbone(Spec):
     self_v_channels: int = 0  # 0: as wide as the latents
     self_widening: int = 1
     activation: str = "gelu_tanh"  # of all MLPs; gelu_erf: models that PyTorch trained
+    residual: str = RESIDUALS[0]  # of processors, see perceiver.residual: pre_norm, deepnorm, ...
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
@@ -36,14 +44,16 @@ class Backbone(Spec):
     cross_path: str = "auto"  # of the encoders, one of compute.PATHS: see perceiver.cross_attention
     decode_path: str = "auto"  # the same of the decoder
     chunk: int = 0  # elements that a cross-attend handles at a time; 0: chosen for the platform
-    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
+    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor
 
     def __post_init__(self):
         super().__post_init__()
         self._positive("latents", "latent_channels", "layers", "blocks", "cross_heads")
         self._positive("self_heads", "cross_widening", "self_widening")
         self._rate("dropout_rate", "attention_dropout_rate")
+        self._choice("body", BODIES)
         self._choice("activation", tuple(ACTIVATIONS))
+        self._choice("residual", RESIDUALS)
         self._choice("kernel", ("auto", *attention.KERNELS))
         self._choice("operands", OPERANDS)
         self._choice("cross_path", PATHS)
@@ -59,6 +69,27 @@ class Backbone(Spec):
                     f"({channels}) must be a multiple of {part}_heads={heads}",
                 )
         _ = self.sharing
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the inputs are read by the cross-attends of latents."""
+        return self.body == "perceiver"
+
+    @property
+    def network(self) -> str:
+        """What a body without latents is made of, in a line."""
+        layers = f"{self.depth} self-attends ({self.self_heads} heads, {self.residual})"
+        return f"{layers} of {self.latent_channels} channels on all elements"
+
+    @property
+    def depth(self) -> int:
+        """The self-attends that are applied one after another."""
+        return self.layers * self.blocks * len(self.processors)
+
+    @property
+    def join(self) -> Join:
+        """How the branches of self-attends join the stream."""
+        return join(self.residual, self.depth)
 
     @property
     def sharing(self) -> Sharing:

@@ -21,6 +21,11 @@ class Spec:
             self._check_type(field)
         self._choice("dtype", DTYPES)
 
+    @property
+    def has_latents(self) -> bool:
+        """Whether the inputs are read by the cross-attends of latents."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the flat dict that `parse` reads."""
         return {"kind": self.kind, **dataclasses.asdict(self)}

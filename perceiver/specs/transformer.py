@@ -4,8 +4,9 @@ import dataclasses
 
 from perceiver import attention
 from perceiver.compute import OPERANDS, Compute
-from perceiver.layers import ACTIVATIONS
+from perceiver.layers import ACTIVATIONS, EPSILON
 from perceiver.processor import REMAT
+from perceiver.residual import RESIDUALS, Join, join
 from perceiver.specs.spec import Spec
 
 
@@ -18,17 +19,20 @@ class Transformer(Spec):
     heads: int
     widening: int = 4  # hidden / model width of the MLP
     activation: str = "gelu_tanh"
+    residual: str = RESIDUALS[0]  # see perceiver.residual: pre_norm, post_norm, deepnorm
+    norm_epsilon: float = EPSILON  # of all norms
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
     operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
-    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
+    remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor
 
     def __post_init__(self):
         super().__post_init__()
-        self._positive("layers", "channels", "heads", "widening")
+        self._positive("layers", "channels", "heads", "widening", "norm_epsilon")
         self._rate("dropout_rate", "attention_dropout_rate")
         self._choice("activation", tuple(ACTIVATIONS))
+        self._choice("residual", RESIDUALS)
         self._choice("kernel", ("auto", *attention.KERNELS))
         self._choice("operands", OPERANDS)
         self._choice("remat", REMAT)
@@ -40,7 +44,13 @@ class Transformer(Spec):
         return Compute(kernel=self.kernel, operands=self.operands)
 
     @property
+    def join(self) -> Join:
+        """How the layers' branches join the stream."""
+        return join(self.residual, self.layers, self.norm_epsilon)
+
+    @property
     def network(self) -> str:
         """What it is made of, in a line."""
         heads = f"{self.heads} head" + "s" * (self.heads > 1)
-        return f"{self.layers} self-attends ({heads}) of {self.channels} channels on all elements"
+        layers = f"{self.layers} self-attends ({heads}, {self.residual})"
+        return f"{layers} of {self.channels} channels on all elements"

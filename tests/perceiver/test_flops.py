@@ -124,6 +124,9 @@ DEEP = {
     | {"self_qk_channels": 56, "self_v_channels": 72, "self_widening": 2},
     "stages": IMAGE | {"layers": 3, "blocks": 2, "encoders": (0, 1, 1), "processors": (0, 0, 1)},
     "deep text": TEXT | {"layers": 5, "blocks": 3},
+    "all pixels": IMAGE | {"body": "transformer", "layers": 3, "blocks": 2, "head": "mean"},
+    "all tokens": TEXT | {"body": "transformer", "self_qk_channels": 24},
+    "all of a clip": CLIP | {"body": "transformer", "encoders": (0, 1), "processors": (0, 1)},
 }
 
 
