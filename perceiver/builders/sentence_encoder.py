@@ -41,7 +41,10 @@ def _parts(spec: specs.SentenceEncoder) -> Parts:
         preprocess=preprocess,
         body=backbone(spec, head),
         head=head,
-        options=lambda x, byte_array: {"texts": max(1, len(_given(x)))},
+        options=lambda x, byte_array: {
+            "texts": max(1, len(_given(x))),
+            "latent_mask": None if spec.has_latents else byte_array().mask,
+        },
     )
 
 

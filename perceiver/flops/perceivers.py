@@ -208,7 +208,7 @@ def _sentence_outputs(spec: specs.SentenceEncoder) -> list[Row]:
     channels = spec.embedding_channels
     attend = attention(
         queries=(1, channels),
-        keys=(spec.latents, spec.latent_channels),
+        keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
     )

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
-from perceiver.cross_attend import CrossAttend
 from perceiver.cross_attention import Plan
+from perceiver.decoder import Decoder
 from perceiver.layers import dot
 from perceiver.positions import LearnedTable
 
@@ -69,26 +69,25 @@ class SentenceEmbedding(hk.Module):
         """[B, N, D], {"embedding": o queries} -> {"embedding": [B, o, E]}."""
         if queries and self.pooling != "latent":
             raise ValueError(f"pooling {self.pooling!r} answers no queries, got {sorted(queries)}")
-        features = _features(latents, latent_mask)
+        decoder = self._decoder()
         return {
-            name: self._reader()(x.dense(), features, is_training=is_training)
+            name: decoder(x, latents, latent_mask=latent_mask, is_training=is_training)
             for name, x in queries.items()
         }
 
     @hk.name_like("__call__")
     def plans(self, latents, *, texts=1, latent_mask=None) -> dict[str, Plan]:
         """Returns which path the query takes; without one, no plan."""
-        del texts
+        del texts, latent_mask
         if self.pooling != "latent":
             return {}
-        features = _features(latents, latent_mask)
-        return {"decoder": self._reader().plan(self._query(latents), features)}
+        return {"decoder": self._decoder().plan(self._query(latents), latents)}
 
     @hk.transparent
     def _pool(self, latents, mask, *, is_training) -> jax.Array:  # [T, N, D] -> [T, E]
         if self.pooling == "latent":
-            query, features = self._query(latents), _features(latents, mask)
-            return self._reader()(query, features, is_training=is_training)[:, 0]
+            query, options = self._query(latents), {"is_training": is_training}
+            return self._decoder()(query, latents, latent_mask=mask, **options)[:, 0]
         return _POOL[self.pooling](latents, mask)
 
     @hk.transparent
@@ -97,14 +96,14 @@ class SentenceEmbedding(hk.Module):
         return jnp.broadcast_to(table.astype(latents.dtype), (len(latents), *table.shape))
 
     @hk.transparent
-    def _reader(self) -> "Reader":
-        return Reader(
+    def _decoder(self) -> Decoder:
+        return Decoder(
             heads=self.heads,
             qk_channels=self.qk_channels,
             v_channels=self.channels,
             query_residual=self.query_residual,
             activation=self.activation,
-            compute=dataclasses.replace(self.compute, path="plain"),
+            compute=self.compute,
             name="decoder",
         )
 
@@ -114,47 +113,6 @@ class SentenceEmbedding(hk.Module):
             shape = [3 * channels, self.classes]
             init = hk.initializers.TruncatedNormal(shape[0] ** -0.5)
             return hk.get_parameter("w", shape, jnp.float32, init=init)
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class Reader(hk.Module):
-    """What a `Decoder` computes of few queries, of features that may be masked.
-
-    It has a decoder's paths and shapes, so that a masked language model's weights fit.
-    """
-
-    heads: int
-    qk_channels: int
-    v_channels: int
-    query_residual: bool
-    activation: str
-    compute: Compute
-    name: str | None = None
-
-    def __call__(self, queries, features: ByteArray, *, is_training=False) -> jax.Array:
-        """[B, O, E], N features -> [B, O, E]."""
-        return self._cross_attend()(queries, features, is_training=is_training)
-
-    @hk.name_like("__call__")
-    def plan(self, queries, features: ByteArray) -> Plan:
-        """Returns which path such a call takes."""
-        return self._cross_attend().plan(queries, features)
-
-    @hk.transparent
-    def _cross_attend(self) -> CrossAttend:
-        return CrossAttend(
-            heads=self.heads,
-            qk_channels=self.qk_channels,
-            v_channels=self.v_channels,
-            query_residual=self.query_residual,
-            activation=self.activation,
-            compute=self.compute,
-            name="cross_attend",
-        )
-
-
-def _features(latents, mask) -> ByteArray:
-    return ByteArray.of(Segment(latents, mask=mask, name="latents"))
 
 
 def _mean(x, mask):  # [T, N, D], bool [T, N] or None -> [T, D]; zeros where nothing is real

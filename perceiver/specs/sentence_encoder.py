@@ -12,10 +12,10 @@ POOLINGS = ("mean", "max", "cls", "latent")
 class SentenceEncoder(MaskedLM):
     """Token ids [B, M] -> an embedding [B, E]; of a pair two, and logits [B, K] (Sentence-BERT).
 
-    Its encoder is that of the masked language model with the same fields. Pooled are the latents:
-    their `mean`, their `max`, the first of them with [CLS] before the text (`cls`), or what one
-    learned query reads of them by a cross-attend (`latent`), with the sizes of a masked language
-    model's decoder.
+    Its encoder is that of the masked language model with the same fields. Pooled are the latents,
+    or the tokens of a Transformer: their `mean`, their `max`, the first of them with [CLS] before
+    the text (`cls`), or what one learned query reads of them by a cross-attend (`latent`), with the
+    sizes of a masked language model's decoder.
     """
 
     kind = "sentence_encoder"

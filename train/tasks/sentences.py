@@ -106,8 +106,7 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
         loss=loss,
         predict=predict,
         assess=assess,
-        usage={"labels": list(info.labels) if model.spec.classes else []}
-        | coders.usage(config.data.tokenizer),
+        usage={"labels": _class_names(model.spec, info)} | coders.usage(config.data.tokenizer),
         shown=("loss",) if objective == "cosine" else ("loss", "accuracy"),
         references=references,
     )
@@ -146,6 +145,12 @@ def _cosine(u: np.ndarray, v: np.ndarray) -> np.ndarray:  # [N, E], [N, E] -> [N
     return (u * v).sum(axis=1) / np.maximum(lengths, 1e-12)
 
 
+def _class_names(spec: Any, info: Any) -> list[str]:
+    if _labels(info) == "classes":
+        return list(info.labels)
+    return [f"class {i}" for i in range(spec.classes)]  # trained by another run, if any
+
+
 def _check(spec: Any, config: Any, info: Any) -> None:
     objective, section = config.loss.objective, config.data
     if spec.kind != "sentence_encoder":
@@ -162,11 +167,11 @@ def _check(spec: Any, config: Any, info: Any) -> None:
             f"{info.name!r} has {info.texts} and {_WANTED[there]}; choose another objective, or "
             "set data.text_fields, data.label_field and data.regression"
         )
-    classes = len(info.labels) if labels == "classes" else 0
-    if spec.classes != classes:
+    # A model that was trained to classify may be evaluated, or trained on, by another objective.
+    if labels == "classes" and spec.classes != len(info.labels):
         raise ValueError(
-            f"model.classes={spec.classes}, but loss.objective={objective!r} on data set "
-            f"{info.name!r} has {classes}; set model.classes={classes}"
+            f"model.classes={spec.classes}, but data set {info.name!r} has {len(info.labels)}; set "
+            f"model.classes={len(info.labels)}"
         )
     if not config.loss.temperature > 0 or not config.loss.margin >= 0:
         raise ValueError(
