@@ -87,8 +87,8 @@ def _embedded(c):
     """One core, minutes."""
     c.data.update(source="stdlib_docstrings:pairs", batch_size=64, eval_batch_size=64)
     c.loss.objective = "negatives"
-    c.train.update(steps=400, log_every=20, eval_every=200, save_every=200)
-    c.optim.update(lr=1e-3, warmup_steps=40, weight_decay=0.01, clip_norm=1.0)
+    c.train.update(steps=600, log_every=20, eval_every=200, save_every=200)
+    c.optim.update(lr=1e-3, warmup_steps=60, weight_decay=0.01, clip_norm=1.0)
 
 
 def _paper(c):

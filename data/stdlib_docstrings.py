@@ -12,6 +12,9 @@ pairs, one in eight of them held out.
              label: other, same
   scores     as classes; label: 0 or 1
   triplets   summary, body, the body of another object of the same file
+
+In training, half of the `pairs` are two stretches of the whole docstring instead, drawn anew in
+each epoch, and the bodies of the rest begin anywhere: so few pairs are learnt by heart otherwise.
 """
 
 import ast
@@ -24,12 +27,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data import labelled_text, sentence_pairs, stdlib_text
+import numpy as np
+
+from data import labelled_text, sentence_pairs, stdlib_text, transforms
 from data.dataset import Dataset, DatasetInfo, Example
 
 FORMS = ("pairs", "classes", "scores", "triplets")
 CLASSES = ("other", "same")
 _SHORTEST = 20  # characters of a body
+_STRETCH = (4, 20)  # words of a stretch, at least and at most
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -51,13 +57,20 @@ class Docstrings:
     pairs: tuple[Pair, ...]
     others: tuple[int, ...]  # of each pair, another one, of the same file where there is one
     form: str
+    seed: int = 0
+    train: bool = False
 
     def __len__(self) -> int:
         return len(self.pairs) * (2 if self.form in ("classes", "scores") else 1)
 
     def example(self, index: int, epoch: int) -> Example:
         """Returns {"texts": strings, "label": number, if the form has labels}."""
-        number, is_same = divmod(index, 2) if self.form in ("classes", "scores") else (index, 1)
+        if self.form == "pairs" and self.train:
+            rng = transforms.generator(self.seed, transforms.OFFSET, epoch, index)
+            return {"texts": stretches(self.pairs[index], rng)}
+        number, is_same = index, 1
+        if self.form in ("classes", "scores"):
+            number, is_same = index // 2, 1 - index % 2
         pair, other = self.pairs[number], self.pairs[self.others[number]]
         if self.form == "triplets":
             return {"texts": (pair.summary, pair.body, other.body)}
@@ -72,7 +85,8 @@ class Docstrings:
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split."""
-    return sentence_pairs.dataset(source(config, split), config, info(config))
+    found = dataclasses.replace(source(config, split), seed=seed, train=train)
+    return sentence_pairs.dataset(found, config, info(config))
 
 
 def info(config: Any) -> DatasetInfo:
@@ -129,6 +143,22 @@ def pairs_of(path: str, content: bytes) -> Iterator[Pair]:
         body = _without(body, name, summary)
         if summary.strip() and "\n" not in summary and len(body) >= _SHORTEST:
             yield Pair(path, name, summary.strip(), body)
+
+
+def stretches(pair: Pair, rng: np.random.Generator) -> tuple[str, str]:
+    """Draws two texts that belong together out of a docstring, for training."""
+    if rng.random() < 0.5:
+        whole = f"{pair.summary} {pair.body}".split()
+        return _stretch(whole, rng), _stretch(whole, rng)
+    words = pair.body.split()
+    start = int(rng.integers(max(1, len(words) - 2 * _STRETCH[0])))
+    return pair.summary, " ".join(words[start:])
+
+
+def _stretch(words: list[str], rng: np.random.Generator) -> str:
+    size = int(rng.integers(_STRETCH[0], _STRETCH[1] + 1))
+    start = int(rng.integers(max(1, len(words) - size + 1)))
+    return " ".join(words[start : start + size])
 
 
 def _without(body: str, name: str, summary: str) -> str:

@@ -240,6 +240,18 @@ def test_docstrings_have_four_forms(form, make_config):
     batches.close()
 
 
+def test_training_pairs_are_stretches_of_their_docstrings(rng):
+    pair = next(p for p in stdlib_docstrings.read("train") if len(p.body.split()) > 40)
+    body = " ".join(pair.body.split())
+    draws = [stdlib_docstrings.stretches(pair, rng) for _ in range(64)]
+    assert len({second for _, second in draws}) > 32
+    for first, second in draws:
+        assert first in f"{pair.summary} {body}"
+        assert second in f"{pair.summary} {body}"
+        assert len(second.split()) >= 4
+    assert 16 < sum(first == pair.summary for first, _ in draws) < 48
+
+
 def test_an_unknown_form_is_refused(make_config):
     with pytest.raises(ValueError, match="choose one of pairs, classes, scores, triplets"):
         data.info(make_config(source="stdlib_docstrings:halves"))
