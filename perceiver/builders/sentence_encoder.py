@@ -29,9 +29,9 @@ def _parts(spec: specs.SentenceEncoder) -> Parts:
     )
 
     def preprocess(x: Inputs, *, is_training: bool) -> ByteArray:
-        given = _given(x)
-        tokens = jnp.concatenate([x[name] for name, _ in given])  # [texts * B, M]
-        mask = jnp.concatenate([x[name] for _, name in given])
+        tokens, mask = (
+            _side_by_side([x[name] for name in names]) for names in zip(*_given(x), strict=True)
+        )
         if spec.has_token:
             tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=tokenizer.CLS)
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
@@ -46,6 +46,10 @@ def _parts(spec: specs.SentenceEncoder) -> Parts:
             "latent_mask": None if spec.has_latents else byte_array().mask,
         },
     )
+
+
+def _side_by_side(texts: list[jax.Array]) -> jax.Array:  # [B, M] each -> [B * texts, M]
+    return jnp.stack(texts, axis=1).reshape(-1, texts[0].shape[-1])
 
 
 def _given(inputs: Inputs) -> list[tuple[str, str]]:

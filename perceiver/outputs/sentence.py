@@ -21,7 +21,8 @@ class SentenceEmbedding(hk.Module):
     """Features -> an embedding of each text, and classes of a pair (Sentence-BERT, section 3).
 
     Features are latents, or those of each token, of which a mask tells the real ones. The texts of
-    a pair or triplet come one batch after another, so that all meet the same weights.
+    a pair or triplet come as examples beside each other, so that all meet the same weights, and
+    stay on one device where a batch is split over several.
     """
 
     pooling: str  # one of specs.POOLINGS
@@ -36,18 +37,19 @@ class SentenceEmbedding(hk.Module):
 
     def __call__(
         self,
-        latents: jax.Array,  # [texts * B, N, D]
+        latents: jax.Array,  # [B * texts, N, D]
         *,
         texts: int = 1,
-        latent_mask: jax.Array | None = None,  # bool [texts * B, N]
+        latent_mask: jax.Array | None = None,  # bool [B * texts, N]
         is_training: bool = False,
     ) -> dict[str, jax.Array]:
         """Returns {"embedding": [B, E]}, "embedding_b" and "embedding_c" of further texts.
 
         "logits" [B, K] of a pair if the head has classes.
         """
-        pooled = self._pool(latents, latent_mask, is_training=is_training)  # [texts * B, E]
-        found = dict(zip(NAMES, jnp.split(pooled, texts), strict=False))
+        pooled = self._pool(latents, latent_mask, is_training=is_training)  # [B * texts, E]
+        pooled = pooled.reshape(-1, texts, pooled.shape[-1])
+        found = {name: pooled[:, i] for i, name in enumerate(NAMES[:texts])}
         if self.classes:
             w = self._pair_weights(pooled.shape[-1])  # made whatever is asked
             if texts == 2:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import specs, tokenizer
+from perceiver import sequences, specs, tokenizer
+from perceiver.builders import KINDS
 from perceiver.outputs.sentence import SentenceEmbedding
 from perceiver.weights import mapping
 
@@ -172,24 +173,30 @@ def test_one_text_two_or_three(saved, rng):
         outputs(*one, *two)
 
 
-def test_cls_stands_before_the_text(draw_module_saved, rng):
-    """The same as a model without it that is given the token by hand."""
-    model, params, state, _ = draw_module_saved(SPEC | {"pooling": "cls"})
-    inputs = {name: x for name, x in pair(rng).items() if not name.endswith("_b")}
-    found = jax.eval_shape(lambda x: model.apply(params, state, None, x)[0], inputs)
-    assert found["embedding"].shape == (3, 8)
-    plain = perceiver.build(SPEC)
-    token = {"tokens": tokenizer.CLS, "input_mask": True}
+def test_cls_stands_before_the_text(rng):
+    """The same byte array as of a model without it that is given the token by hand."""
+    given, token = pair(rng), {"tokens": tokenizer.CLS, "tokens_b": tokenizer.CLS}
     by_hand = {
-        name: np.pad(x, ((0, 0), (1, 0)), constant_values=token[name]) for name, x in inputs.items()
+        name: np.pad(x, ((0, 0), (1, 0)), constant_values=token.get(name, True))
+        for name, x in given.items()
     }
-    latents = model.encode(params, state, inputs)
-    expected = plain.encode(params, state, by_hand)
-    np.testing.assert_allclose(latents, expected, atol=CLOSE)
-    decoded = model.decode(params, state, latents, inputs)["embedding"]
-    np.testing.assert_allclose(decoded, expected[:, 0], atol=CLOSE)
+    model = perceiver.build(SPEC | {"pooling": "cls"})
+
+    def byte_array(spec, inputs):
+        parts = KINDS["sentence_encoder"].parts(specs.parse(spec))
+        found = parts.preprocess(inputs, is_training=False)
+        return found.dense(), found.mask
+
+    preprocess = hk.transform(byte_array)
+    params = preprocess.init(jax.random.key(0), model.spec, given)
+    found = preprocess.apply(params, None, model.spec, given)
+    assert found[0].shape == (6, 12, 12)  # three pairs
+    expected = preprocess.apply(params, None, SPEC, by_hand)
+    np.testing.assert_allclose(found[0], expected[0], atol=CLOSE)
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert model.example_inputs(2)["tokens"].shape == (2, 22)
     with pytest.raises(ValueError, match="cut it to 22"):
-        model.check({name: np.repeat(x, 3, axis=1)[:, :23] for name, x in inputs.items()})
+        model.check({name: np.repeat(x, 3, axis=1)[:, :23] for name, x in given.items()})
 
 
 # Use.
@@ -197,19 +204,19 @@ def test_cls_stands_before_the_text(draw_module_saved, rng):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return perceiver.fresh(SPEC | {"max_length": 137, "classes": 3})
+    return perceiver.fresh(SPEC | {"max_length": 67, "classes": 3})
 
 
 def test_texts_are_embedded_in_their_order(encoder):
-    texts = ["short", "ä" * 500, b"bytes", "longer " * 13, "ä" * 68]
+    texts = ["short", "ä" * 500, b"longer " * 9, "ä" * 33]
     found = encoder.embed(texts)
-    assert (found.shape, found.dtype) == ((5, 8), np.float32)
-    ids = tokenizer.encode(texts[3])[None]
-    alone = encoder({"tokens": ids, "input_mask": np.ones(ids.shape, bool)})["embedding"]
-    np.testing.assert_allclose(found[3], alone[0], atol=CLOSE)
-    # too long, and cut between two characters: 68 of two bytes fit into 137
-    np.testing.assert_allclose(found[1], found[4], atol=CLOSE)
-    np.testing.assert_allclose(encoder.embed("short")[0], found[0], atol=CLOSE)
+    assert (found.shape, found.dtype) == ((4, 8), np.float32)
+    ids, mask = sequences.pad([tokenizer.encode(x) for x in (texts[0], texts[2])], 64)
+    by_hand = encoder({"tokens": ids, "input_mask": mask})["embedding"]
+    np.testing.assert_allclose(found[[0, 2]], by_hand, atol=CLOSE)
+    # too long, and cut between two characters: 33 of two bytes fit into 67
+    np.testing.assert_allclose(found[1], found[3], atol=CLOSE)
+    np.testing.assert_allclose(encoder.embed(texts[::-1]), found[::-1], atol=CLOSE)
     assert np.abs(found[0] - found[2]).max() > 1e-4
 
 
