@@ -9,6 +9,7 @@ import perceiver
 from perceiver import sequences, specs, tokenizer
 from perceiver.builders import KINDS
 from perceiver.outputs.sentence import SentenceEmbedding
+from perceiver.pretrained import Pretrained
 from perceiver.weights import mapping
 
 CLOSE = 1e-5
@@ -110,27 +111,16 @@ def test_the_encoder_is_a_language_models():
 
 
 @pytest.fixture(scope="module", params=["perceiver mean", "transformer latent"])
-def saved(request, draw_module_saved):
+def drawn(request, draw_saved):
+    """A model with weights that are far from zero everywhere, and its compiled `apply`."""
     body, pooling = request.param.split()
-    return draw_module_saved(SPEC | {"body": body, "pooling": pooling, "classes": 7})
+    saved = draw_saved(SPEC | {"body": body, "pooling": pooling, "classes": 7})
+    return saved, jax.jit(saved.model.apply)
 
 
-@pytest.fixture(scope="module")
-def draw_module_saved():
-    def draw(spec):
-        model = perceiver.build(spec)
-        draws = np.random.default_rng(3)
-        shapes = jax.eval_shape(model.init, jax.random.key(0))
-        params, state = jax.tree.map(
-            lambda x: np.asarray(draws.standard_normal(x.shape) / 3, x.dtype), shapes
-        )
-        return model, params, state, jax.jit(model.apply)
-
-    return draw
-
-
-def test_both_texts_meet_the_same_weights(saved, rng):
-    _, params, state, apply = saved
+def test_both_texts_meet_the_same_weights(drawn, rng):
+    saved, apply = drawn
+    params, state = saved.params, saved.state
     inputs = pair(rng)
     there, _ = apply(params, state, None, inputs)
     back, _ = apply(params, state, None, swapped(inputs))
@@ -149,13 +139,13 @@ def test_both_texts_meet_the_same_weights(saved, rng):
     assert np.abs(u - v).max() > 1e-2
 
 
-def test_one_text_two_or_three(saved, rng):
-    model, params, state, _ = saved
+def test_one_text_two_or_three(drawn, rng):
+    saved, _ = drawn
     inputs = pair(rng) | {"tokens_c": np.full((3, 11), 77, np.int32), "mask_c": pair(rng)["mask_b"]}
 
     def outputs(*names):
         given = {name: inputs[name] for name in names}
-        found = jax.eval_shape(lambda x: model.apply(params, state, None, x)[0], given)
+        found = jax.eval_shape(lambda x: saved.model.apply(saved.params, {}, None, x)[0], given)
         return {name: x.shape[0] for name, x in found.items()}
 
     one, two, three = ("tokens", "input_mask"), ("tokens_b", "mask_b"), ("tokens_c", "mask_c")
@@ -203,8 +193,9 @@ def test_cls_stands_before_the_text(rng):
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return perceiver.fresh(SPEC | {"max_length": 67, "classes": 3})
+def encoder(draw_saved):
+    saved = draw_saved(SPEC | {"max_length": 67, "classes": 3})
+    return Pretrained(saved.model, saved.params, saved.state, saved.usage)
 
 
 def test_texts_are_embedded_in_their_order(encoder):
