@@ -20,7 +20,7 @@ import numpy as np
 
 from configs import sentences
 from data import stdlib_docstrings
-from perceiver import coders, sequences, specs
+from perceiver import coders, compile_cache, sequences, specs
 from train import command, evaluate, loop, retrieval, trained
 from train.broken import BrokenExamples
 
@@ -88,6 +88,7 @@ def main() -> None:
     options, changes = parser.parse_known_args()
     if unknown := [word for word in changes if not word.startswith("--config.")]:
         parser.error(f"unknown words: {' '.join(unknown)}")
+    compile_cache.enable()  # one program for all seeds
 
     def config(**model):
         found = sentences.get_config("embedded,smoke" if options.smoke else "embedded")
