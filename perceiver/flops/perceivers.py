@@ -3,7 +3,7 @@
 import math
 
 from perceiver import specs
-from perceiver.flops.rows import Row, attention, linear, mlp, rows
+from perceiver.flops.rows import Row, attention, kernel_of, linear, mlp, rows
 
 
 def forward(spec: specs.Backbone) -> tuple[Row, ...]:
@@ -17,12 +17,14 @@ def forward(spec: specs.Backbone) -> tuple[Row, ...]:
         keys=(elements, channels),
         qk_channels=spec.cross_qk_channels or channels,
         v_channels=spec.cross_v_channels or channels,
+        **kernel_of(spec),
     ) | mlp(latents, width, spec.cross_widening)
     process = attention(
         queries=(latents, width),
         keys=(latents, width),
         qk_channels=spec.self_qk_channels or width,
         v_channels=spec.self_v_channels or width,
+        **kernel_of(spec),
     ) | mlp(latents, width, spec.self_widening)
     return (
         *count_inputs(spec),
@@ -72,6 +74,7 @@ def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[R
         keys=(latents, width),
         qk_channels=width,
         v_channels=width,
+        **kernel_of(spec),
     )
     classes = {"classes": linear(1, spec.query_channels, spec.classes)}
     return rows("outputs", attend | mlp(1, spec.query_channels, widening=1) | classes)
@@ -108,6 +111,7 @@ def _flow_outputs(spec: specs.OpticalFlow) -> list[Row]:
         keys=(spec.latents, spec.latent_channels),
         qk_channels=spec.query_qk_channels or spec.latent_channels,
         v_channels=spec.query_v_channels or spec.latent_channels,
+        **kernel_of(spec),
     )
     flow = {"flow": linear(pixels, channels, 2)}
     return rows("outputs", attend | mlp(pixels, channels, widening=1) | flow)
@@ -134,10 +138,12 @@ def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
         keys=(spec.latents, width),
         qk_channels=width,
         v_channels=width,
+        **kernel_of(spec),
     )
     of_latents = [  # by each modality, with the same weights
         Row(part="outputs", operation=name, once=attend.pop(name), times=len(sizes))
-        for name in ("project keys", "project values")
+        for name in ("project keys", "project values", "features of keys", "sums over keys")
+        if name in attend
     ]
     outs = sum(out for _, out in sizes.values())
     compose = linear(channels + 1, spec.decoder_channels, outs)  # matrix and bias
@@ -164,6 +170,7 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
         keys=(spec.latents, spec.latent_channels),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
+        **kernel_of(spec),
     )
     vocabulary = {"vocabulary": linear(length, channels, spec.vocabulary)}
     return rows("outputs", attend | mlp(length, channels, widening=1) | vocabulary)
@@ -177,6 +184,7 @@ def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
         keys=(spec.latents, spec.latent_channels),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
+        **kernel_of(spec),
     )
     hidden = len(spec.heads) * linear(1, channels, channels)
     heads = {"hidden": hidden, "classes": linear(1, channels, spec.classes)}

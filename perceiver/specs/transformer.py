@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from perceiver import attention
 from perceiver.compute import OPERANDS, Compute
 from perceiver.layers import ACTIVATIONS
 from perceiver.processor import REMAT
@@ -21,6 +20,8 @@ class Transformer(Spec):
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
+    kernel_features: int = 256  # of an approximate kernel (favor_...): its random directions
+    kernel_redraw: bool = True  # whether such a kernel draws them anew in each training step
     operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
     remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor: dots, layer, none
 
@@ -29,7 +30,7 @@ class Transformer(Spec):
         self._positive("layers", "channels", "heads", "widening")
         self._rate("dropout_rate", "attention_dropout_rate")
         self._choice("activation", tuple(ACTIVATIONS))
-        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._kernel()
         self._choice("operands", OPERANDS)
         self._choice("remat", REMAT)
         divides = self.channels % self.heads == 0
@@ -37,7 +38,12 @@ class Transformer(Spec):
 
     @property
     def compute(self) -> Compute:
-        return Compute(kernel=self.kernel, operands=self.operands)
+        return Compute(
+            kernel=self.kernel,
+            operands=self.operands,
+            features=self.kernel_features,
+            redraw=self.kernel_redraw,
+        )
 
     @property
     def network(self) -> str:
