@@ -36,6 +36,8 @@ PREPARE = [
 ]
 # The parts that execute and pair notebooks; any Jupyter front end opens them.
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>=0.8"]
+# Nearest sentences and clusters of embeddings.
+SEARCH = ["scikit-learn>=1.5"]
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
@@ -89,6 +91,7 @@ setuptools.setup(
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
         "prepare": MEDIA + PREPARE + TRAIN,
+        "search": SEARCH,
         "subwords": SUBWORDS,
         "test": MEDIA + SUBWORDS + TEST + TEXT,
         "text": TEXT,

@@ -64,7 +64,7 @@ THIRD_PARTY = {
 # package -> what only some of it needs: extras, imported where they are used
 OPTIONAL = {
     "data": {"apache_beam", "datasets", "pyarrow", "sentencepiece"},
-    "perceiver": {"av", "huggingface_hub", "sentencepiece", "torch"},
+    "perceiver": {"av", "huggingface_hub", "sentencepiece", "sklearn", "torch"},
 }
 
 # import name -> distribution, where they differ by more than punctuation
@@ -90,6 +90,7 @@ LAYERS = {
             "hub",
             "images",
             "labels",
+            "lengths",
             "media",
             "positions",
             "products",
@@ -112,7 +113,10 @@ LAYERS = {
         ("pretrained",),
         ("loading",),
         ("__init__",),
-        ("describe", "predict"),
+        ("embedding",),
+        ("similarity",),
+        ("describe", "embed", "predict"),
+        ("search",),
     ],
     "train": [
         (
@@ -145,6 +149,7 @@ LAYERS = {
             "optim",
             "placement",
             "preemption",
+            "probe",
             "profile",
             "ranking",
             "ranking_picture",
