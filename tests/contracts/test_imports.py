@@ -140,6 +140,7 @@ LAYERS = {
             "heartbeat",
             "integrity",
             "journal",
+            "linear_probe",
             "losses",
             "mesh",
             "metrics",
