@@ -25,6 +25,7 @@ TRAIN = [
     "scipy>=1.15",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.10",
+    "threadpoolctl>=3.5",
 ]
 # Only TFDS's `download_and_prepare` needs TensorFlow; reading what it prepared does not. The
 # CPU build is a third of the download and cannot claim the GPU that JAX trains on. macOS and

@@ -43,17 +43,24 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
     coder = coders.of_usage(model.usage)
     kept, sizes, cut = list(texts), np.zeros(len(texts), np.int32), 0
     for place, text in enumerate(texts):
-        ids, room = coder.encode(text), most
-        cut += len(ids) > most
-        while len(ids) > most:
-            kept[place] = coder.decode(sequences.join([ids], room, coder.continues))
-            ids = coder.encode(kept[place])
-            # The start of a text may have other, and more, subwords than it had in the whole.
-            room = len(ids) - 1
+        ids = coder.encode(text)
+        if len(ids) > most:
+            kept[place], ids = _cut(ids, most, coder)
+            cut += 1
         sizes[place] = len(ids)
     if not sizes.any():
         raise ValueError(f"none of {len(texts)} texts has anything to embed: all are empty")
     return Texts(kept, sizes, cut, reads)
+
+
+def _cut(ids: np.ndarray, most: int, coder: coders.Coder) -> tuple[str, np.ndarray]:
+    """Returns the start of a text, and its ids."""
+    for room in range(most, 0, -1):
+        text = coder.decode(sequences.join([ids], room, coder.continues))
+        again = coder.encode(text)
+        if len(again) <= most:  # it may have other, and more, subwords than it had in the whole
+            break
+    return text, again
 
 
 def text_length(spec: specs.Spec) -> int:

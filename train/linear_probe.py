@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from train import text_metrics
 
@@ -51,7 +52,7 @@ def folds(labels: np.ndarray, count: int, *, classes: bool, seed: int) -> list[F
     names, sizes = np.unique(labels, return_counts=True) if classes else (["all"], [len(labels)])
     if not 2 <= count <= min(sizes):
         raise ValueError(
-            f"folds={count}, but there are {min(sizes)} rows of {names[np.argmin(sizes)]!r}: "
+            f"folds={count}, but there are {min(sizes)} rows of {str(names[np.argmin(sizes)])!r}: "
             "choose 2 or more, and no more than that"
         )
     kind = model_selection.StratifiedKFold if classes else model_selection.KFold
@@ -78,15 +79,15 @@ def classify(
         names, sizes = np.unique(labels[train], return_counts=True)
         if len(names) < 2 or min(sizes) < 2:
             raise ValueError(
-                f"{min(sizes)} training rows are of class {names[np.argmin(sizes)]!r}, of "
-                f"{len(names)} classes: there must be two classes, with two rows each"
+                f"{min(sizes)} training rows are of class {str(names[np.argmin(sizes)])!r}, "
+                f"of {len(names)} classes: there must be two classes, with two rows each"
             )
         inner = model_selection.StratifiedKFold(
             min(_INNER_FOLDS, *sizes), shuffle=True, random_state=seed
         )
         grid = {"C": list(STRENGTHS)}
         probe = _search(linear_model.LogisticRegression(max_iter=5000), grid, inner)
-        probe.fit(features[train], labels[train])
+        _fit(probe, features[train], labels[train])
         right = probe.predict(features[test]) == labels[test]
         majority = labels[test] == names[np.argmax(sizes)]
         scores.append({"accuracy": float(right.mean()), "majority": float(majority.mean())})
@@ -116,7 +117,7 @@ def relate(
         inner = model_selection.KFold(_INNER_FOLDS, shuffle=True, random_state=seed)
         grid = {"alpha": [1 / strength for strength in STRENGTHS]}
         probe = _search(linear_model.Ridge(), grid, inner)
-        probe.fit(features[train], numbers[train])
+        _fit(probe, features[train], numbers[train])
         found = text_metrics.regression(numbers[test], probe.predict(features[test]))
         bare = text_metrics.regression(numbers[test], cosines[test])
         scores.append(found | {"cosine_spearman": bare["spearman"]})
@@ -130,6 +131,12 @@ def _search(model: Any, grid: dict[str, list[float]], inner: Any) -> Any:
     steps = [("standardise", preprocessing.StandardScaler()), ("model", model)]
     named = {f"model__{name}": values for name, values in grid.items()}
     return model_selection.GridSearchCV(pipeline.Pipeline(steps), named, cv=inner)
+
+
+def _fit(probe: Any, features: np.ndarray, labels: np.ndarray) -> None:
+    """Fits on one thread: many wait for each other longer than such small sums take."""
+    with threadpoolctl.threadpool_limits(1):
+        probe.fit(features, labels)
 
 
 def _result(scores: list[dict[str, float]], chosen: list[float], parts: Sequence[Fold]) -> Result:

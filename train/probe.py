@@ -81,7 +81,7 @@ def probe(
         parts = [(np.arange(len(read[0])), np.arange(len(read[0]), len(labels)))]
         unknown = set(labels[parts[0][1]]) - set(labels[parts[0][0]])
         if unknown and not numbers:
-            raise ValueError(f"{test} has the class {min(unknown)!r}, which {file} has not")
+            raise ValueError(f"{test} has the class {str(min(unknown))!r}, which {file} has not")
     if kind == "classification":
         return linear_probe.classify(embedded[0], labels, parts, seed=seed)
     features = linear_probe.of_pairs(*embedded)

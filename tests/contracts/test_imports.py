@@ -57,6 +57,7 @@ THIRD_PARTY = {
         "scipy",
         "sklearn",
         "tensorboardX",
+        "threadpoolctl",
     },
     "configs": {"ml_collections"},
 }

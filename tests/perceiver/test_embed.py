@@ -83,19 +83,19 @@ def test_a_cut_never_splits_a_character(model):
     assert (given.sizes.tolist(), given.cut, given.reads) == ([1, 2, 2], 1, 150)
 
 
-def test_a_start_that_has_more_tokens_than_in_the_whole_is_cut_again(model, monkeypatch):
-    bytes_of = embedding.coders.BYTES
+def test_a_start_that_has_more_tokens_than_in_the_whole_is_cut_further(model, monkeypatch):
+    known = embedding.coders.BYTES
 
-    def encode(text):  # a subword "abcd", which its start has not: there it is three bytes
-        text = text.replace("abcd", "")
-        return bytes_of.encode(text)
+    def encode(text):  # "abcde" has the subwords "ab" and "cde"; without "e" there is "c" and "d"
+        split = {"abcde": ["ab", "cde"], "abcd": ["ab", "c", "d"], "abc": ["ab", "c"]}
+        return np.array([ord(piece[0]) + 6 for piece in split[text]])
 
-    monkeypatch.setattr(embedding.coders, "of_usage", lambda _: bytes_of._replace(encode=encode))
-    monkeypatch.setattr(
-        embedding.sequences, "join", lambda parts, room, _: np.append(parts[0][:room], 103)
-    )
-    given = embedding.fit(model, ["xyz"], max_length=2)
-    assert (given.texts, given.sizes.tolist()) == (["xa"], [2])
+    written = {1: "abc", 2: "abcd"}
+    coder = known._replace(encode=encode, decode=lambda ids: written[len(ids)])
+    monkeypatch.setattr(embedding.coders, "of_usage", lambda _: coder)
+    given = embedding.fit(model, ["abcde", "abc", "abcd"], max_length=2)
+    assert given.texts == ["abcde", "abc", "abc"]
+    assert (given.sizes.tolist(), given.cut) == ([2, 2, 2], 1)
 
 
 def test_an_error_leaves_the_file_that_was_there(model, tmp_path, monkeypatch):
