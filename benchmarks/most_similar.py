@@ -12,8 +12,8 @@ file's order and sorted by length; beside the Perceiver a Transformer of equal w
 whose work grows with every token of padding, as BERT's does.
 
 Weights are random: this measures time, not what is found. Sentences are lines of comments and
-documentation in the standard library. Seconds are CPU time of all threads, which hardly notices
-what else the machine does; without what compiling takes.
+documentation in the standard library. Seconds are CPU time of all threads, which notices less of
+what else the machine does than a clock; without what compiling takes.
 """
 
 import argparse
