@@ -125,6 +125,30 @@ def _scan(files, changed, fields, label_field, regression, limit):
     return splits, classes
 
 
+def read_file(
+    path: Path, fields: Sequence[str], label_field: str, *, regression: bool = False, limit: int = 0
+) -> list[Row]:
+    """Returns the usable rows of one file, all of them.
+
+    Args:
+      path: of the file.
+      fields: the columns of the texts.
+      label_field: the column of the label.
+      regression: whether labels are numbers.
+      limit: how many rows may be unusable.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file of another kind, no usable row, or too many bad ones.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    rows = _read(_files(path)["train"], tuple(fields), label_field, regression, limit)
+    if not rows:
+        raise ValueError(f"{path} has no usable row")
+    return rows
+
+
 def _read(path: Path, fields, label_field, regression: bool, limit: int) -> list[Row]:
     """Returns the usable rows; tells and counts the others."""
     rows, left_out = [], []

@@ -172,8 +172,13 @@ class Pretrained:
             video and audio), or a dict of raw inputs.
           pool: a function of [B, N, D] and axis=1, e.g. `np.max`; None: the latents [B, N, D].
         """
-        latents = self.runner.encode(self._prepare(*inputs)).astype(np.float32)
-        return latents if pool is None else pool(latents, axis=1)
+        prepared = self._prepare(*inputs)
+        latents = self.runner.encode(prepared).astype(np.float32)
+        if pool is None:
+            return latents
+        if self.kind == "masked_lm_transformer":  # it has a feature for each token
+            return text.pool_tokens(latents, prepared["input_mask"], pool)
+        return pool(latents, axis=1)
 
     def attention_maps(self, *inputs) -> list[dict[str, np.ndarray]]:
         """Returns what the latents attend to, for each cross-attend.

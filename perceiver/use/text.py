@@ -2,19 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from perceiver import coders, specs, tokenizer
+from perceiver import coders, lengths, specs, tokenizer
 from perceiver.coders import Coder
 from perceiver.runner import Runner
 from perceiver.use.items import listed
 
 MARK = re.compile(r"\[MASK(?::(\d+))?\]")  # [MASK]: one token; [MASK:9]: nine
-
-_SHORTEST = 64  # tokens: texts are padded to this, or to the next power of two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +55,22 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
                 f"{spec.max_length}; cut it into windows"
             )
     longest = max(map(len, ids), default=0)
-    length = min(max(_SHORTEST, 1 << (longest - 1).bit_length()), spec.max_length)
+    length = lengths.padded(longest, spec.max_length)
     tokens = np.full((len(ids), length), tokenizer.PAD, np.int32)
     for row, x in zip(tokens, ids, strict=True):
         row[: len(x)] = x
     mask = np.arange(length)[None] < np.array([[len(x)] for x in ids], int).reshape(-1, 1)
     return {"tokens": tokens, "input_mask": mask}
+
+
+def pool_tokens(
+    features: np.ndarray,  # [B, M, D]
+    mask: np.ndarray,  # bool [B, M]
+    pool: Callable,
+) -> np.ndarray:  # [B, D]
+    """Pools the features of each text's own tokens: those of padding are no part of it."""
+    rows = zip(features, mask, strict=True)
+    return np.concatenate([pool(row[real][None], axis=1) for row, real in rows])
 
 
 def fill_mask(

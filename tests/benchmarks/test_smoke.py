@@ -130,6 +130,22 @@ def test_dense_memory_grows_by_the_same_for_every_block():
 
 
 @slow
+def test_most_similar(tmp_path):
+    path = tmp_path / "rows.json"
+    printed = run("most_similar", "--smoke", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert (found["both_pairs"], found["pairs"]) == (8 * 7 / 2, 64 * 63 / 2)
+    assert found["cross_extrapolated_s"] == pytest.approx(
+        found["pairs"] / found["cross_pairs_per_s"]
+    )
+    assert found["embed_s"] > found["search_s"] > 0
+    assert found["both_cross_s"] > 0
+    assert found["orders"].keys() == {"Perceiver", "Transformer"}
+    assert all(row["sorted_per_s"] > 0 for row in found["orders"].values())
+    assert "8 sentences, both in full: 28 pairs read" in printed
+
+
+@slow
 def test_permuted_digits(tmp_path):
     path = tmp_path / "accuracies.json"
     words = ("--smoke", "--seeds", "3", "--folder", str(tmp_path), "--json", str(path))
