@@ -13,7 +13,7 @@ from train.broken import BrokenExamples
 
 EXACT = "auto"
 KERNELS = (EXACT, "favor_positive", "favor_relu")
-STEPS, TUNING_STEPS = 3000, 500
+STEPS, TUNING_STEPS = 3000, 200
 
 
 def config(kernel: str, steps: int, smoke: bool):
