@@ -17,7 +17,7 @@ KINDS = ("positive", "hyperbolic", "trigonometric")
 LENGTH, CHANNELS, FEATURES, DRAWS = 4096, 16, (16, 64, 256, 1024), 8
 SCALE = 0.5  # of queries and keys: with 1 their kernel has no variance that 1,024 draws could bear
 ANGLES = np.linspace(0.2, 3.0, 8)
-KERNEL_DRAWS, KERNEL_FEATURES, KERNEL_LENGTH = 20_000, 4, 0.7
+KERNEL_DRAWS, KERNEL_FEATURES, KERNEL_LENGTH = 20_000, 4, 0.5
 
 
 def kernel_rows() -> list[dict]:

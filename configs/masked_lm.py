@@ -3,10 +3,12 @@
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
 
 For machines at hand: embedded (default; a laptop, minutes; on the Python standard library's own
-text, which is on every machine), small (11M parameters; one GPU, about half an hour), base (50M;
+text, which is on every machine), performer (the same task and machine; a Transformer whose
+attention is linear in the window), small (11M parameters; one GPU, about half an hour), base (50M;
 one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
-file, see `python -m data.prepare sentencepiece`) and bert-bytes (20M; a Transformer without
-latents). These four read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
+file, see `python -m data.prepare sentencepiece`), bert-bytes (20M; a Transformer without latents)
+and performer-bytes (the same with the usual random features of 2009.14794; no row of either
+paper). These five read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
 percent of the tokens, 10 documents to a crop (appendix F.3), which `python -m data.prepare text`
 writes; the others read the embedded text, and `--config.data.source=text:NAME` any other.
 
