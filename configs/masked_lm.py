@@ -3,10 +3,12 @@
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
 
 For machines at hand: embedded (default; a laptop, minutes; on the Python standard library's own
-text, which is on every machine), small (11M parameters; one GPU, about half an hour), base (50M;
+text, which is on every machine), performer (the same task and machine; a Transformer whose
+attention is linear in the window), small (11M parameters; one GPU, about half an hour), base (50M;
 one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
-file, see `python -m data.prepare sentencepiece`) and bert-bytes (20M; a Transformer without
-latents). These four read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
+file, see `python -m data.prepare sentencepiece`), bert-bytes (20M; a Transformer without latents)
+and performer-bytes (the same with the usual random features of 2009.14794; no row of either
+paper). These five read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
 percent of the tokens, 10 documents to a crop (appendix F.3), which `python -m data.prepare text`
 writes; the others read the embedded text, and `--config.data.source=text:NAME` any other.
 
@@ -49,6 +51,18 @@ _EMBEDDED = {
     "query_heads": 4,
     "query_qk_channels": 64,
 }
+_PERFORMER = {
+    "kind": "masked_lm_transformer",
+    "max_length": 128,
+    "channels": 96,
+    "layers": 3,
+    "heads": 4,
+    "embedding_scale": 0.1,
+    "position_scale": 0.1,
+    "position_start": "sinusoids",
+    "kernel": "favor_relu",
+    "kernel_features": 64,  # for heads of 24 channels
+}
 _SMALL = {
     **_EMBEDDED,
     "max_length": 512,
@@ -78,12 +92,14 @@ _BASE = {
 }
 _MODELS = {
     "embedded": _EMBEDDED,
+    "performer": _PERFORMER,
     "small": _SMALL,
     "base": _BASE,
     "bytes": released.MODELS["masked-lm-bytes"],
     "bytes-plus": released.MODELS["masked-lm-bytes-plus"],
     "sentencepiece": released.MODELS["masked-lm-sentencepiece"],
     "bert-bytes": released.MODELS["bert-bytes"],
+    "performer-bytes": released.MODELS["performer-bytes"],
 }
 VARIANTS = tuple(_MODELS)
 
@@ -122,6 +138,12 @@ def _embedded(c):
     c.optim.update(name="adamw", lr=1e-3, warmup_steps=100, clip_norm=1.0)
 
 
+def _performer(c):
+    """The same task for a Transformer whose attention is linear in the window."""
+    _embedded(c)
+    c.optim.update(b2=0.98, eps=1e-9, weight_decay=0.1, clip_norm=0.5)  # Performer, appendix A.2
+
+
 def _small(c):
     """One GPU, under an hour."""
     _modern(c)
@@ -153,4 +175,4 @@ def _modern(c):
         c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
 
 
-_RECIPES = {"embedded": _embedded, "small": _small, "base": _base}
+_RECIPES = {"embedded": _embedded, "performer": _performer, "small": _small, "base": _base}

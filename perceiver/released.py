@@ -217,6 +217,20 @@ MODELS = {
         "heads": 8,
         "widening": 4,
     },
+    # The same with linear attention: a Performer with the paper's usual features (2009.14794,
+    # appendix A: 256 of them, ReLU; appendix A.4 draws them once).
+    "performer-bytes": {
+        "kind": "masked_lm_transformer",
+        "vocabulary": 262,
+        "max_length": 2048,
+        "layers": 6,
+        "channels": 512,
+        "heads": 8,
+        "widening": 4,
+        "kernel": "favor_relu",
+        "kernel_features": 256,
+        "kernel_redraw": False,
+    },
     # Perceiver IO, optical flow: 41,057,134 parameters.
     "optical-flow": {
         "kind": "optical_flow",

@@ -128,3 +128,20 @@ def estimate(kind: str, x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
     a, b = (features(kind, each, w) for each in (x, y))
     scale = jnp.exp((a.log_scale + b.log_scale)[..., 0])
     return scale * jnp.sum(a.values * b.values, axis=-1) / (MAPS[kind].terms * len(w))
+
+
+def mean_squared_error(kind: str, x: jax.Array, y: jax.Array, features: int) -> jax.Array:
+    """Returns that of `estimate` with independent directions, [..., d] twice -> [...] (Lemma 2).
+
+    Args:
+      kind: "positive", "hyperbolic" or "trigonometric".
+      x: vectors.
+      y: as many others.
+      features: m.
+    """
+    kernel = jnp.exp(jnp.sum(x * y, axis=-1))
+    added, apart = (jnp.sum((x + sign * y) ** 2, axis=-1) for sign in (1, -1))
+    if kind == "trigonometric":
+        return jnp.exp(added) / kernel**2 * (1 - jnp.exp(-apart)) ** 2 / (2 * features)
+    positive = jnp.exp(added) * kernel**2 * (1 - jnp.exp(-added)) / features
+    return {"positive": positive, "hyperbolic": 0.5 * (1 - jnp.exp(-added)) * positive}[kind]

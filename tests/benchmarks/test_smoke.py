@@ -48,6 +48,22 @@ def test_smoke(tmp_path, module, words, forms):
 
 
 @slow
+def test_performer(tmp_path):
+    figures, picture = tmp_path / "figures.json", tmp_path / "performer.png"
+    words = ("--folder", str(tmp_path / "runs"), "--json", str(figures), "--png", str(picture))
+    printed = run("performer", "--smoke", *words)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(figures.read_text())
+    for row in found["kernel"]:  # smaller, but no other, than the full run's
+        if not row["orthogonal"]:
+            assert row["measured"] == pytest.approx(row["closed_form"], rel=0.5)
+    assert {row["kernel"] for row in found["scaling"]} == {"exact", "positive", "ReLU"}
+    assert [row["kernel"] for row in found["swap"]] == ["auto", "favor_positive", "favor_relu"]
+    assert "| favor_relu |" in printed
+    assert "the figures mean nothing" in printed
+
+
+@slow
 def test_scaling_draws(tmp_path):
     rows, picture = tmp_path / "rows.json", tmp_path / "scaling.png"
     run("scaling", "--smoke", "--rounds", "1", "--json", str(rows), "--png", str(picture))

@@ -27,6 +27,7 @@ COUNTS = {
     # The same: "223M" (SentencePiece), and "20M" (BERT on bytes, matched FLOPs).
     "masked-lm-sentencepiece": 223_155_456,
     "bert-bytes": 20_098_310,
+    "performer-bytes": 20_098_310,  # the same, with another kernel
     # Perceiver, tables 6 and 7: "44.9M", eight cross-attends of which the last seven share weights.
     "perceiver-imagenet": 44_912_254,
     # Perceiver, table 6, and Perceiver IO, table 7: "42.1M", one cross-attend.
