@@ -8,7 +8,7 @@ import collections
 import math
 
 from perceiver import specs
-from perceiver.flops.rows import Row, attention, linear, mlp, rows
+from perceiver.flops.rows import Row, attention, kernel_of, linear, mlp, rows
 from perceiver.resnet import EXPANSION
 
 
@@ -25,7 +25,11 @@ def byte_array(spec: specs.Spec) -> tuple[int, int]:
 def _transformer(spec: specs.Transformer) -> tuple[Row, ...]:
     elements, width = byte_array(spec)
     layer = attention(
-        queries=(elements, width), keys=(elements, width), qk_channels=width, v_channels=width
+        queries=(elements, width),
+        keys=(elements, width),
+        qk_channels=width,
+        v_channels=width,
+        **kernel_of(spec),
     ) | mlp(elements, width, spec.widening)
     inside = rows("processors", layer, times=spec.layers)
     if isinstance(spec, specs.MaskedLMTransformer):  # whose inputs are looked up and added

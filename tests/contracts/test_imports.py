@@ -99,7 +99,7 @@ LAYERS = {
             "tokenizer",
         ),
         ("attention", "byte_array", "coders", "layers", "media_windows"),
-        ("convolution", "residual", "sequences"),
+        ("convolution", "feature_stream", "residual", "sequences"),
         ("blocks", "cross_attention"),
         ("cross_attend",),
         ("decoder", "encoder", "host_outputs", "processor", "resnet"),
