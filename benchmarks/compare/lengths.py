@@ -21,7 +21,8 @@ _ROUNDS = 3
 def run(given: Settings, results: Results) -> None:
     """Weighs every system at every number of inputs, and times what fits into memory."""
     for inputs in given.lengths:
-        for name, spec in models.images(math.isqrt(inputs), given.parameters).items():
+        side = math.isqrt(inputs)
+        for name, spec in models.images(side, given.parameters, given.systems).items():
 
             def weigh(spec=spec):
                 return _weigh(spec, given.memory_gib)
@@ -34,18 +35,13 @@ def _weigh(spec: models.Spec, memory_gib: float) -> dict[str, float]:
     train = step.make_train_step(made.task, made.optimizer, seed=0)
     height, width, channels = spec["image_shape"]
     batch = {
-        "image": jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32),
-        "label": jax.ShapeDtypeStruct((1,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((1,), jnp.bool_),
+        "image": jnp.ones((1, height, width, channels)),
+        "label": jnp.ones(1, jnp.int32),
+        "mask": jnp.ones(1, bool),
     }
-    state = jax.eval_shape(made.init_state)
-    found = {"temp_mib": measure.compile_program(train, state, batch).temp_mib}
-    if found["temp_mib"] > 1024 * memory_gib:
+    program = measure.compile_program(train, jax.jit(made.init_state)(), batch)
+    found = {"temp_mib": program.temp_mib}
+    if program.temp_mib > 1024 * memory_gib:
         return found
-    arguments = (
-        jax.jit(made.init_state)(),
-        jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), batch),
-    )
-    program = measure.compile_program(train, *arguments)
     timing = measure.race({"step": program}, _ROUNDS)["step"]
     return found | {"cpu_s": min(timing.cpus), "wall_s": min(timing.walls)}

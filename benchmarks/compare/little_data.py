@@ -14,8 +14,10 @@ SIDE = 8
 
 def run(given: Settings, results: Results) -> None:
     """Trains every system on every number of examples with every seed."""
-    for name, spec in models.images(SIDE, given.parameters).items():
-        config = settings.steps(settings.digits(spec, noisy=False), given.little_steps)
+    for name, spec in models.images(SIDE, given.parameters, given.systems).items():
+        config = settings.digits(spec, noisy=False)
+        config.train.steps = given.little_steps
+        config.optim.warmup_steps = given.little_steps // 20
         trainer = trial.trainer(config)
         for seed in given.seeds:
             for examples in given.examples:

@@ -1,7 +1,7 @@
 """The contenders: one base, of which each changes what makes it another system."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ SYSTEMS: dict[str, Spec] = {
     "DeepNet stack": {"layers": 16, "residual": "deepnorm"},
 }
 CONVOLUTION = "convolutional network"
+NAMES = (*SYSTEMS, CONVOLUTION)
 
 _ATTENTION = {"layers": 3, "cross_heads": HEADS, "self_heads": HEADS, "query_heads": HEADS}
 _IMAGES = {
@@ -52,19 +53,20 @@ _TEXTS = {
 }
 
 
-def images(side: int, parameters: int) -> dict[str, Spec]:
-    """Returns the spec of each system for grey images, near a number of parameters."""
+def images(side: int, parameters: int, names: Sequence[str]) -> dict[str, Spec]:
+    """Returns the specs of systems for grey images, near a number of parameters."""
     return {
         name: image(name, side, width_for(functools.partial(image, name, _FITTED), parameters))
-        for name in (*SYSTEMS, CONVOLUTION)
+        for name in names
     }
 
 
-def texts(length: int, parameters: int) -> dict[str, Spec]:
-    """Returns the spec of each system for windows of bytes, near a number of parameters."""
+def texts(length: int, parameters: int, names: Sequence[str]) -> dict[str, Spec]:
+    """Returns the specs of systems for windows of bytes, near a number of parameters."""
     return {
         name: text(name, length, width_for(functools.partial(text, name, length), parameters))
-        for name in SYSTEMS
+        for name in names
+        if name != CONVOLUTION
     }
 
 

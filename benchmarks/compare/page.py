@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from benchmarks.compare import equal_time, lengths, little_data, models
 from benchmarks.compare.results import Results, Row
 
-SYSTEMS = (*models.SYSTEMS, models.CONVOLUTION)
 PICTURE = "compare.png"
 
 HEADER = """\
@@ -94,7 +93,7 @@ def _table(rows: Sequence[Row], field: str, cell: Callable[[list[Row]], str]) ->
 
 def _present(rows: Iterable[Row]) -> list[str]:
     names = {row["system"] for row in rows}
-    return [name for name in SYSTEMS if name in names]
+    return [name for name in models.NAMES if name in names]
 
 
 def draw(results: Results, path: pathlib.Path) -> None:
@@ -149,7 +148,7 @@ def _panel(axis: Any, rows: Sequence[Row], x: str, y: str, *, logarithmic: bool)
     for name in _present(rows):
         places = sorted({row[x] for row in rows if row["system"] == name})
         by_place = [[r[y] for r in rows if r["system"] == name and r[x] == at] for at in places]
-        colour = f"C{SYSTEMS.index(name)}"
+        colour = f"C{models.NAMES.index(name)}"
         means = [statistics.mean(values) for values in by_place]
         axis.plot(places, means, "o-", color=colour, label=name, markersize=3)
         for at, values in zip(places, by_place, strict=True):

@@ -24,13 +24,16 @@ class Trainer:
     eval_step: Callable
     init: Callable[[int], step.TrainState]
 
-    def run(self, *, steps: int, seed: int, examples: int = 0) -> dict[str, float]:
-        """Trains afresh and returns the metrics of all held-out examples.
+    def run(
+        self, *, seed: int, examples: int = 0, steps: int = 1, cpu_seconds: float = 0.0
+    ) -> dict[str, float]:
+        """Trains afresh and returns the metrics of all held-out examples, and the `steps` taken.
 
         Args:
-          steps: that are taken; the schedule is that of `config.train.steps`.
           seed: of the parameters, the order and the random choices of the data.
           examples: of the training split that are used, see `data.subset`; 0: all.
+          steps: to take, at least.
+          cpu_seconds: to train as long as there is time left, compilation not counted.
         """
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
@@ -39,28 +42,22 @@ class Trainer:
         current = experiment.make(config.lock())
         state = current.placement.place(self.init(seed))
         with contextlib.closing(current.batches("train", train=True)) as batches:
-            for _ in range(steps):
-                state, _ = self.train_step(state, current.placement.put(next(batches)))
+            state, taken = self._step(current, state, batches), 1  # which compiles
+            began = time.process_time()
+            while taken < steps or time.process_time() - began < cpu_seconds:
+                state, taken = self._step(current, state, batches), taken + 1
         with contextlib.closing(current.batches("validation", train=False)) as batches:
             put = current.placement.put
-            return metrics.means(metrics.total(self.eval_step(state, put(x)) for x in batches))
+            found = metrics.total(self.eval_step(state, put(x)) for x in batches)
+        return metrics.means(found) | {"steps": taken}
 
-    def seconds(self, repeats: int = 5) -> float:
-        """Returns the CPU seconds of a training step, the least of some."""
-        current = experiment.make(self.config)
-        state = current.placement.place(self.init(0))
-        with contextlib.closing(current.batches("train", train=True)) as batches:
-            batch = current.placement.put(next(batches))
-        took = []
-        for _ in range(repeats + 1):  # the first one compiles
-            began = time.process_time()
-            state, _ = jax.block_until_ready(self.train_step(state, batch))
-            took.append(time.process_time() - began)
-        return min(took[1:])
+    def _step(self, current: experiment.Experiment, state, batches) -> step.TrainState:
+        batch = current.placement.put(next(batches))
+        return jax.block_until_ready(self.train_step(state, batch)[0])
 
 
 def trainer(config: Any) -> Trainer:
-    """Compiles the steps of a config. Nothing in it may draw random numbers while training."""
+    """Compiles the steps of a config. Random features are drawn alike for all seeds."""
     made = experiment.make(config)
     init = functools.partial(_init, made)
     return Trainer(config, made.train_step(), made.eval_step(), jax.jit(init))
