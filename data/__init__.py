@@ -21,6 +21,7 @@ A new data set is a module with `dataset(config, split, *, seed, train) -> Datas
 `info(config) -> DatasetInfo`, and a line in `DATASETS`.
 """
 
+import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,7 @@ from data import (
     rows,
     stdlib_syntax,
     stdlib_text,
+    subset,
     text_sources,
     tfds_images,
     tfds_text,
@@ -107,8 +109,11 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
+    dataset = _module(config.source).dataset(config, split, seed=seed, train=train)
+    if split == "train" and config.train_examples:
+        dataset = subset.first(dataset, config.train_examples)
     return Batches(
-        _module(config.source).dataset(config, split, seed=seed, train=train),
+        dataset,
         batch_size=batch_size,
         seed=seed,
         train=train,
@@ -121,7 +126,11 @@ def load(
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
-    return _module(config.source).info(config)
+    found = _module(config.source).info(config)
+    if not config.train_examples:
+        return found
+    subset.check(config.train_examples, found.examples["train"])
+    return dataclasses.replace(found, examples=found.examples | {"train": config.train_examples})
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8

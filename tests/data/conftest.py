@@ -7,6 +7,7 @@ import pytest
 _FIELDS = {
     "source": "digits",
     "data_dir": "",
+    "train_examples": 0,
     "workers": 0,
     "image_size": 8,
     "channels": 1,
