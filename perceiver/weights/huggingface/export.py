@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import specs
+from perceiver import flops, specs
 from perceiver import usage as defaults
 from perceiver.weights.huggingface.classes import (
     DEFAULTS,
@@ -105,15 +105,7 @@ def tokenizer_config(spec: specs.MaskedLM) -> dict[str, Any]:
 
 def input_channels(spec: specs.Backbone) -> int:
     """Returns C, the width of a model's byte array."""
-    if spec.kind == "masked_lm":
-        return spec.embedding_channels
-    if spec.kind == "optical_flow":
-        return spec.patch_channels + 2 + 4 * spec.bands
-    if spec.kind in ("clip_classifier", "video_autoencoder"):
-        return spec.channels
-    content = spec.image_shape[-1] if spec.stem == "pixels" else spec.stem_channels
-    fourier = spec.positions == "fourier"
-    return content + (2 + 4 * spec.bands if fourier else spec.position_channels)
+    return flops.byte_array(spec)[1]
 
 
 def _all_widths(spec: specs.Backbone) -> dict[str, int]:
