@@ -6,11 +6,13 @@ For machines at hand: embedded (default; a laptop, minutes; on the Python standa
 text, which is on every machine), performer (the same task and machine; a Transformer whose
 attention is linear in the window), small (11M parameters; one GPU, about half an hour), base (50M;
 one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
-file, see `python -m data.prepare sentencepiece`), bert-bytes (20M; a Transformer without latents)
-and performer-bytes (the same with the usual random features of 2009.14794; no row of either
-paper). These five read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
-percent of the tokens, 10 documents to a crop (appendix F.3), which `python -m data.prepare text`
-writes; the others read the embedded text, and `--config.data.source=text:NAME` any other.
+file, see `python -m data.prepare sentencepiece`), and the Transformers that they are compared
+with: bert-base (110M, on the same subwords; post-norm as BERT, `--config.model.residual=pre_norm`
+for the other) and bert-bytes (20M). performer-bytes is the latter with the usual random features of
+2009.14794, no row of either paper. These six read stores `c4` and `wikipedia` in
+`--config.data.data_dir`, 70 and 30 percent of the tokens, 10 documents to a crop (appendix F.3),
+which `python -m data.prepare text` writes; the others read the embedded text, and
+`--config.data.source=text:NAME` any other.
 
 The paper's batch of 2,048 fits on many devices only. A variant followed by ",modern" is for one
 GPU: bfloat16 products, and the same batch in pieces of 128 windows one after another, whose
@@ -100,6 +102,7 @@ _MODELS = {
     "sentencepiece": released.MODELS["masked-lm-sentencepiece"],
     "bert-bytes": released.MODELS["bert-bytes"],
     "performer-bytes": released.MODELS["performer-bytes"],
+    "bert-base": released.MODELS["bert-base"],
 }
 VARIANTS = tuple(_MODELS)
 
@@ -114,7 +117,7 @@ def get_config(arg: str = ""):
     c.data.update(masking="word", mask_rate=0.15)
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)
     _RECIPES.get(variant, _paper)(c)
-    if variant == "sentencepiece":
+    if variant in ("sentencepiece", "bert-base"):
         c.data.tokenizer = "sentencepiece.model"  # in the folder where training is started
     if "modern" in options:
         _modern(c)

@@ -33,18 +33,19 @@ def _transformer(spec: specs.Transformer) -> tuple[Row, ...]:
     ) | mlp(elements, width, spec.widening)
     inside = rows("processors", layer, times=spec.layers)
     if isinstance(spec, specs.MaskedLMTransformer):  # whose inputs are looked up and added
-        vocabulary = linear(elements, width, spec.vocabulary)
-        return (*inside, *rows("outputs", {"vocabulary": vocabulary}))
-    side = spec.patch_size
+        head = {"transform": linear(elements, width, width)} if spec.head_transform else {}
+        head["vocabulary"] = linear(elements, width, spec.vocabulary)
+        return (*inside, *rows("outputs", head))
+    side, patches = spec.patch_size, math.prod(spec.grid)
     return (
-        *_first("inputs", f"project {side}x{side}", elements, side**2, spec, width),
+        *_first("inputs", f"project {side}x{side}", patches, side**2, spec, width),
         *inside,
         *rows("outputs", {"classes": linear(1, width, spec.classes)}),
     )
 
 
 def _patches(spec: specs.ImageTransformer) -> tuple[int, int]:
-    return math.prod(spec.grid), spec.channels
+    return math.prod(spec.grid) + spec.class_token, spec.channels
 
 
 def _tokens(spec: specs.MaskedLMTransformer) -> tuple[int, int]:

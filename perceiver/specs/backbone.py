@@ -79,8 +79,11 @@ class Backbone(Spec):
     @property
     def network(self) -> str:
         """What a body without latents is made of, in a line."""
-        layers = f"{self.depth} self-attends ({self.self_heads} heads, {self.residual})"
-        return f"{layers} of {self.latent_channels} channels on all elements"
+        heads = f"{self.self_heads} head" + "s" * (self.self_heads > 1)
+        layers = f"{self.depth} self-attends ({heads}, {self.residual})"
+        own = self.layers * len(set(self.processors))
+        shared = f", of which {own} have weights of their own" if own < self.depth else ""
+        return f"{layers} of {self.latent_channels} channels on all elements{shared}"
 
     @property
     def depth(self) -> int:

@@ -46,12 +46,17 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    coder = coders.of_usage(usage)
-    ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in listed(texts)]
+    given = listed(texts)
+    ids = [x for x in given if isinstance(x, np.ndarray)]
+    unit = "tokens"
+    if len(ids) < len(given):
+        coder = coders.of_usage(usage)
+        ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in given]
+        unit = coder.unit
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
             raise ValueError(
-                f"text {i} has {len(row)} {coder.unit}, but the model reads 1 to "
+                f"text {i} has {len(row)} {unit}, but the model reads 1 to "
                 f"{spec.max_length}; cut it into windows"
             )
     longest = max(map(len, ids), default=0)
