@@ -76,6 +76,20 @@ _BASE = {
     "self_qk_channels": 256,
     "query_qk_channels": 256,
 }
+# DeepNet's depth at 1/16 of its width. Of 16 bytes, since a window's attention is quick to learn.
+_DEEPNET = {
+    "kind": "masked_lm_transformer",
+    "max_length": 16,
+    "layers": 1000,
+    "channels": 32,
+    "heads": 2,
+    "widening": 1,
+    "residual": "deepnorm",
+    "remat": "sqrt",
+    "embedding_scale": 0.1,
+    "position_scale": 0.1,
+    "position_start": "sinusoids",
+}
 _MODELS = {
     "embedded": _EMBEDDED,
     "small": _SMALL,
@@ -84,6 +98,7 @@ _MODELS = {
     "bytes-plus": released.MODELS["masked-lm-bytes-plus"],
     "sentencepiece": released.MODELS["masked-lm-sentencepiece"],
     "bert-bytes": released.MODELS["bert-bytes"],
+    "deepnet": _DEEPNET,
 }
 VARIANTS = tuple(_MODELS)
 
@@ -122,6 +137,13 @@ def _embedded(c):
     c.optim.update(name="adamw", lr=1e-3, warmup_steps=100, clip_norm=1.0)
 
 
+def _deepnet(c):
+    """One core, five minutes: 1,000 layers show that they learn, not how far."""
+    c.data.update(masking="byte", batch_size=16, eval_batch_size=256, eval_examples=1024)
+    c.train.update(steps=400, log_every=10, eval_every=100, save_every=400)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=50, clip_norm=1.0)
+
+
 def _small(c):
     """One GPU, under an hour."""
     _modern(c)
@@ -153,4 +175,4 @@ def _modern(c):
         c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
 
 
-_RECIPES = {"embedded": _embedded, "small": _small, "base": _base}
+_RECIPES = {"embedded": _embedded, "deepnet": _deepnet, "small": _small, "base": _base}

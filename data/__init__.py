@@ -21,6 +21,7 @@ A new data set is a module with `dataset(config, split, *, seed, train) -> Datas
 `info(config) -> DatasetInfo`, and a line in `DATASETS`.
 """
 
+import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +40,7 @@ from data import (
     tfds_text,
 )
 from data.batches import Batch, Batches
-from data.dataset import Dataset, DatasetInfo
+from data.dataset import Dataset, DatasetInfo, Few
 
 __all__ = [
     "DATASETS",
@@ -107,8 +108,12 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
+    dataset = _module(config.source).dataset(config, split, seed=seed, train=train)
+    if config.eval_examples and not train:
+        few = Few(dataset.source, config.eval_examples)
+        dataset = dataclasses.replace(dataset, source=few)
     return Batches(
-        _module(config.source).dataset(config, split, seed=seed, train=train),
+        dataset,
         batch_size=batch_size,
         seed=seed,
         train=train,
@@ -121,7 +126,11 @@ def load(
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
-    return _module(config.source).info(config)
+    found = _module(config.source).info(config)
+    if not config.eval_examples:
+        return found
+    few = min(found.examples["validation"], config.eval_examples)
+    return dataclasses.replace(found, examples=found.examples | {"validation": few})
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8

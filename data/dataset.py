@@ -40,6 +40,32 @@ def stored(source: Source, index: int, epoch: int) -> int:
     return draw(index, epoch) if draw else index
 
 
+@dataclasses.dataclass(frozen=True)
+class Few:
+    """Some examples of a source, evenly spaced, for evaluations that have no time for all."""
+
+    source: Source
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.source))
+
+    def example(self, index: int, epoch: int) -> Example:
+        """Returns the example of the source that has number `index` here."""
+        return self.source.example(self._of_source(index), epoch)
+
+    def name(self, stored: int) -> str:
+        """Returns the source's own name."""
+        return name(self.source, stored)
+
+    def stored(self, index: int, epoch: int) -> int:
+        """Returns the number within the source."""
+        return stored(self.source, self._of_source(index), epoch)
+
+    def _of_source(self, index: int) -> int:
+        return index * len(self.source) // len(self)
+
+
 class Transform(Protocol):
     """A small frozen dataclass; all its randomness comes from the generator that it is given."""
 
