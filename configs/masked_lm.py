@@ -92,9 +92,24 @@ _BASE = {
     "self_qk_channels": 256,
     "query_qk_channels": 256,
 }
+# DeepNet's depth at 1/16 of its width. Of 16 bytes, since a window's attention is quick to learn.
+_DEEPNET = {
+    "kind": "masked_lm_transformer",
+    "max_length": 16,
+    "layers": 1000,
+    "channels": 32,
+    "heads": 2,
+    "widening": 1,
+    "residual": "deepnorm",
+    "remat": "sqrt",
+    "embedding_scale": 0.1,
+    "position_scale": 0.1,
+    "position_start": "sinusoids",
+}
 _MODELS = {
     "embedded": _EMBEDDED,
     "performer": _PERFORMER,
+    "deepnet": _DEEPNET,
     "small": _SMALL,
     "base": _BASE,
     "bytes": released.MODELS["masked-lm-bytes"],
@@ -147,6 +162,13 @@ def _performer(c):
     c.optim.update(b2=0.98, eps=1e-9, weight_decay=0.1, clip_norm=0.5)  # Performer, appendix A.2
 
 
+def _deepnet(c):
+    """One core, five minutes: 1,000 layers show that they learn, not how far."""
+    c.data.update(masking="byte", batch_size=16, eval_batch_size=256, eval_examples=1024)
+    c.train.update(steps=400, log_every=10, eval_every=100, save_every=400)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=50, clip_norm=1.0)
+
+
 def _small(c):
     """One GPU, under an hour."""
     _modern(c)
@@ -178,4 +200,10 @@ def _modern(c):
         c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
 
 
-_RECIPES = {"embedded": _embedded, "performer": _performer, "small": _small, "base": _base}
+_RECIPES = {
+    "embedded": _embedded,
+    "performer": _performer,
+    "deepnet": _deepnet,
+    "small": _small,
+    "base": _base,
+}

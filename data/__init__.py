@@ -110,8 +110,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
     dataset = _module(config.source).dataset(config, split, seed=seed, train=train)
-    if split == "train" and config.train_examples:
-        dataset = subset.first(dataset, config.train_examples)
+    dataset = subset.of_split(dataset, config, split)
     return Batches(
         dataset,
         batch_size=batch_size,
@@ -127,10 +126,7 @@ def load(
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
     found = _module(config.source).info(config)
-    if not config.train_examples:
-        return found
-    subset.check(config.train_examples, found.examples["train"])
-    return dataclasses.replace(found, examples=found.examples | {"train": config.train_examples})
+    return dataclasses.replace(found, examples=subset.counts(found.examples, config))
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8

@@ -1,6 +1,7 @@
-"""A fixed random part of a training split: how well is learned from little?"""
+"""Part of a split: to see how well is learned from little, or to evaluate in little time."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class Subset:
     """Random access to some examples of another source."""
 
     source: Source
-    indices: np.ndarray  # [n], of that source
+    indices: np.ndarray  # [n], of that source, ascending
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -33,23 +34,45 @@ class Subset:
         return dataset.stored(self.source, int(self.indices[index]), epoch)
 
 
-def first(whole: Dataset, examples: int) -> Dataset:
-    """Returns a data set of so many examples; larger parts hold the smaller ones.
+def of_split(whole: Dataset, config: Any, split: str) -> Dataset:
+    """Returns the part of a split that a config asks for.
+
+    Args:
+      whole: the split.
+      config: the `data` section; `train_examples` are a fixed random part, of which larger ones
+        hold the smaller; `eval_examples` are evenly spaced. 0: all.
+      split: "train" or "validation".
 
     Raises:
       ValueError: it has not so many.
     """
-    total = len(whole.source)
-    check(examples, total)
-    # RandomState's stream is frozen for ever (NEP 19), a Generator's may change with numpy.
-    order = np.random.RandomState(_STREAM).permutation(total)
-    return dataclasses.replace(whole, source=Subset(whole.source, np.sort(order[:examples])))
+    asked, total = _asked(config)[split], len(whole.source)
+    if not asked:
+        return whole
+    _check(asked, total, split)
+    if split == "train":
+        # RandomState's stream is frozen for ever (NEP 19), a Generator's may change with numpy.
+        indices = np.sort(np.random.RandomState(_STREAM).permutation(total)[:asked])
+    else:
+        indices = np.arange(asked) * total // asked
+    return dataclasses.replace(whole, source=Subset(whole.source, indices))
 
 
-def check(examples: int, total: int) -> None:
-    """Raises ValueError unless a part of so many examples can be had."""
-    if not 0 < examples <= total:
+def counts(examples: dict[str, int], config: Any) -> dict[str, int]:
+    """Returns how many examples each split has of those in `examples`; errors as above."""
+    asked = {split: n for split, n in _asked(config).items() if n}
+    for split, n in asked.items():
+        _check(n, examples[split], split)
+    return examples | asked
+
+
+def _asked(config: Any) -> dict[str, int]:
+    return {"train": config.train_examples, "validation": config.eval_examples}
+
+
+def _check(asked: int, total: int, split: str) -> None:
+    if not 0 < asked <= total:
+        field = {"train": "train_examples", "validation": "eval_examples"}[split]
         raise ValueError(
-            f"data.train_examples={examples} must be 1 to {total}, the examples of the training "
-            "split; 0: all"
+            f"data.{field}={asked} must be 1 to {total}, the examples of the {split} split; 0: all"
         )

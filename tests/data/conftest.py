@@ -26,6 +26,7 @@ _FIELDS = {
     "time_jitter": 0,
     "class_balanced": False,
     "broken_limit": 100,
+    "eval_examples": 0,
     "text_fields": (),
     "label_field": "label",
     "regression": False,

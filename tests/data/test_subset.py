@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -19,9 +21,17 @@ class Numbers:
         return f"number {stored}"
 
 
+def part(split="train", **fields):
+    config = types.SimpleNamespace(**{"train_examples": 0, "eval_examples": 0} | fields)
+    return subset.of_split(Dataset(Numbers(), ()), config, split).source
+
+
 def chosen(examples):
-    part = subset.first(Dataset(Numbers(), ()), examples).source
-    return [int(part.example(i, 0)["x"]) for i in range(len(part))]
+    return [int(x["x"]) for x in every(part(train_examples=examples))]
+
+
+def every(source):
+    return [source.example(i, 0) for i in range(len(source))]
 
 
 def test_larger_parts_hold_the_smaller_ones():
@@ -31,17 +41,26 @@ def test_larger_parts_hold_the_smaller_ones():
     assert chosen(7) == chosen(7) != list(range(7))
 
 
+def test_evaluations_see_evenly_spaced_examples():
+    source = part("validation", eval_examples=4)
+    assert [int(x["x"]) for x in every(source)] == [0, 5, 11, 17]
+    assert len(part("train", eval_examples=4)) == 23
+    assert len(part("validation", train_examples=4)) == 23
+
+
 def test_examples_keep_their_names():
-    part = subset.first(Dataset(Numbers(), ()), 5).source
+    source = part(train_examples=5)
     for index in range(5):
-        stored = part.stored(index, epoch=0)
-        assert part.name(stored) == f"number {part.example(index, 0)['x']}"
+        stored = source.stored(index, epoch=0)
+        assert source.name(stored) == f"number {source.example(index, 0)['x']}"
 
 
 @pytest.mark.parametrize("examples", [-1, 24])
 def test_a_part_that_is_not_there_is_refused(examples):
     with pytest.raises(ValueError, match=f"train_examples={examples} must be 1 to 23"):
-        subset.first(Dataset(Numbers(), ()), examples)
+        part(train_examples=examples)
+    with pytest.raises(ValueError, match=f"eval_examples={examples} must be 1 to 23"):
+        part("validation", eval_examples=examples)
 
 
 def test_training_sees_the_part_alone_and_evaluation_everything(make_config):
