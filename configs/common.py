@@ -39,7 +39,9 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
     # clips:NAME (audioset, scenes), text:NAME, text:NAME+OTHER (stores of text, a mixture);
-    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_syntax
+    # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_syntax;
+    # pairs, triplets: tfds_pairs:NAME (snli+multi_nli, glue/stsb), pairs_rows:PATH,
+    # stdlib_docstrings:FORM (pairs, classes, scores, triplets)
     c.data.source = ""
     c.data.data_dir = ""  # where TFDS data and text stores are; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
@@ -66,10 +68,13 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.time_jitter = 0  # clips: samples by which sound may shift against the picture, training
     c.data.class_balanced = False  # clips: those of rare classes are drawn more often, training
     c.data.broken_limit = 100  # examples of a split that may be unreadable; more end the run
-    # Labelled texts: columns of the text, or of both of a pair; (): GLUE's own, else "text"
+    # Labelled texts: columns of the text, or of both of a pair; (): GLUE's own, else "text".
+    # Pairs, triplets: columns of the two or three texts
     c.data.text_fields = ()
-    c.data.label_field = "label"  # labelled texts
-    c.data.regression = False  # rows: labels are numbers to predict, not classes
+    c.data.label_field = "label"  # labelled texts, pairs; "": pairs_rows without labels
+    c.data.regression = False  # rows, pairs_rows: labels are numbers to predict, not classes
+    c.data.split_field = ""  # rows, pairs_rows: column that says train or validation; "": none
+    c.data.score_range = ()  # pairs: lowest and highest score, which become 0 and 1; (): its own
     c.data.seq_len = 2048  # text: tokens of a window
     c.data.weights = ()  # text: shares of a mixture's texts, by tokens; (): by their sizes
     # text:NAME: concatenated before a window is cropped, in training; 0: all, in their order
@@ -113,6 +118,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.optim.schedule = "constant_cosine"  # constant, constant_cosine, step_decay, warmup_cosine
     c.optim.steps = c.train.get_ref("steps")  # length of the schedule
     c.optim.warmup_steps = 0  # warmup_cosine
+    c.optim.warmup_fraction = 0.0  # warmup_cosine: the same as a share of the steps; 0: as above
     c.optim.constant_fraction = 0.5  # constant_cosine: share of the steps before the cosine
     c.optim.decay_at = (84 / 120, 102 / 120, 114 / 120)  # step_decay: shares of the steps
     c.optim.decay_factor = 0.1  # step_decay
@@ -122,6 +128,11 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     # Classification: mixed pictures, Beta(alpha, alpha); 0: off. Both: half of a batch each.
     c.loss.mixup_alpha = 0.0
     c.loss.cutmix_alpha = 0.0
+    # Sentences: classification (of pairs), cosine (of pairs, against scores), triplet, negatives
+    # (pairs against each other: the other pairs of a batch are the wrong answers)
+    c.loss.objective = "classification"
+    c.loss.temperature = 0.05  # sentences, negatives: what cosines are divided by
+    c.loss.margin = 1.0  # sentences, triplet: Euclidean distance that the third text shall be off
     return c.lock()
 
 

@@ -11,6 +11,9 @@ part of the global batch:
                mask bool [B]
   labelled     tokens i32 [B, M], input_mask bool [B, M], label i32 [B] (f32: a number), mask bool
   texts        [B]; task i32 [B] where there are several
+  pairs,       tokens, input_mask as above, of the first text; tokens_b i32 [B, M] and mask_b bool
+  triplets     [B, M] of the second; tokens_c, mask_c of a third; label i32 [B] or f32 [B] (a score
+               from 0 to 1), if there are labels; mask bool [B]
   clips        video u8 [B, T, H, W, 3], audio f32 [B, S], labels bool [B, K], mask bool [B]; in
                evaluation V windows of each: video [B, V, T, H, W, 3], audio [B, V, S]
 
@@ -32,12 +35,15 @@ from data import (
     digits,
     folder_images,
     noisy_digits,
+    pairs_rows,
     rows,
+    stdlib_docstrings,
     stdlib_syntax,
     stdlib_text,
     subset,
     text_sources,
     tfds_images,
+    tfds_pairs,
     tfds_text,
 )
 from data.batches import Batch, Batches
@@ -63,20 +69,26 @@ DATASETS: dict[str, ModuleType] = {
     "digits": digits,
     "folder": folder_images,
     "noisy_digits": noisy_digits,
+    "pairs_rows": pairs_rows,
     "rows": rows,
+    "stdlib_docstrings": stdlib_docstrings,
     "stdlib_syntax": stdlib_syntax,
     "stdlib_text": stdlib_text,
     "text": text_sources,
     "tfds": tfds_images,
+    "tfds_pairs": tfds_pairs,
     "tfds_text": tfds_text,
 }
 # What must follow the colon; without an entry there is none.
 _REST = {
     "clips": "NAME",
     "folder": "PATH",
+    "pairs_rows": "PATH",
     "rows": "PATH",
+    "stdlib_docstrings": "FORM",
     "text": "NAME+...",
     "tfds": "NAME",
+    "tfds_pairs": "NAME+...",
     "tfds_text": "NAME",
 }
 

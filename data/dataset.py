@@ -67,6 +67,7 @@ class DatasetInfo:
     labels: tuple[str, ...] | None = None  # class names by label; None without classes
     # Of several tasks: classes of each, whose names lie side by side in `labels`; 1: a number.
     tasks: dict[str, int] = dataclasses.field(default_factory=dict)
+    texts: int = 1  # that a model reads apart: 2 of a pair, 3 of a triplet
     image_shape: tuple[int, int, int] | None = None  # height, width, channels, as models get them
     # Of pixels in [0, 1], per channel: the model's input is (x - 255 * mean) / (255 * std).
     mean: tuple[float, ...] | None = None

@@ -1,36 +1,26 @@
 """`rows:PATH`: a user's labelled texts, in a table or in JSON lines.
 
-    rows:FILE.csv             also .tsv and .jsonl, and each of them with .gz
+    rows:FILE.csv             also .tsv, .txt (with tabs) and .jsonl, and each of them with .gz
     rows:FOLDER               with train.csv and validation.csv (or any of the endings above)
 
-Of a single file every tenth good row is held out. `data.text_fields` names the column of the text,
-or the two of a pair, and `data.label_field` that of the label. Labels are classes, in the order of
-their names (of their values, if they are whole numbers); with `data.regression` they are numbers.
+Of a single file every tenth good row is held out, or `data.split_field` names the column that says
+of each row whether it is for training or validation. `data.text_fields` names the column of the
+text, or the two of a pair, and `data.label_field` that of the label. Labels are classes, in the
+order of their names (of their values, if they are whole numbers); with `data.regression` they are
+numbers.
 
 A row that cannot be used is left out, told with its line and reason, and counted; more than
 `data.broken_limit` in a file end the run.
 """
 
-import csv
 import dataclasses
 import functools
-import gzip
-import itertools
-import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
-from data import labelled_text
+from data import labelled_text, tables
 from data.dataset import Dataset, DatasetInfo, Example
-
-SUFFIXES = (".csv", ".tsv", ".jsonl")
-_HELD_OUT = 10  # one in so many
-_MAX_CELL = 2**17  # characters: a quote that never ends shall not swallow a table
-_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "test")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,26 +28,27 @@ class Row:
     """One usable line of a file."""
 
     texts: tuple[str, ...]
-    label: str
+    label: str  # "": none is asked for
+    split: str  # what the row says of it, in small letters; "": nothing
     line: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Random access to rows; labels by number, or numbers themselves."""
+    """Random access to rows; labels by number, or numbers themselves, or none."""
 
     file: str
     rows: tuple[Row, ...]
-    labels: dict[str, int] | None  # None: numbers
+    numbers: dict[str, float] | None  # of the labels that occur; None: there are no labels
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def example(self, index: int, epoch: int) -> Example:
-        """Returns {"texts": strings, "label": number}, the same in every epoch."""
+        """Returns {"texts": strings, "label": number, if any}, the same in every epoch."""
         row = self.rows[index]
-        label = float(row.label) if self.labels is None else self.labels[row.label]
-        return {"texts": row.texts, "label": label}
+        label = {} if self.numbers is None else {"label": self.numbers[row.label]}
+        return {"texts": row.texts} | label
 
     def name(self, index: int) -> str:
         """Returns the file and line."""
@@ -66,13 +57,18 @@ class Rows:
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split."""
-    source = scan(config)[0][split]
+    source = scan(config, _fields(config))[0][split]
     return labelled_text.dataset(source, config, numbers=config.regression)
 
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts; all rows are read."""
-    splits, classes = scan(config)
+    return facts(config, _fields(config))
+
+
+def facts(config: Any, fields: tuple[str, ...]) -> DatasetInfo:
+    """Returns the facts about rows with these fields as texts."""
+    splits, classes = scan(config, fields)
     return DatasetInfo(
         name=config.source,
         examples={split: len(source) for split, source in splits.items()},
@@ -80,49 +76,74 @@ def info(config: Any) -> DatasetInfo:
     )
 
 
-def scan(config: Any) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """Returns the rows of both splits, and the names of the classes.
+def scan(config: Any, fields: tuple[str, ...]) -> tuple[dict[str, Rows], tuple[str, ...] | None]:
+    """Returns the rows of both splits, and the names of the classes; None: without labels.
 
     Raises:
       FileNotFoundError: no such file, or a folder without one of both.
       ValueError: a file of another kind, no usable row, too many bad ones, or a single class.
     """
-    path = Path(config.source.partition(":")[2]).expanduser()
-    files = _files(path)
-    changed = tuple(file.stat().st_mtime_ns for file in files.values())
+    files = tables.files(config.source)
     return _scan(
         tuple(files.items()),
-        changed,
-        tuple(config.text_fields) or ("text",),
+        tuple(file.stat().st_mtime_ns for file in files.values()),
+        fields,
         config.label_field,
         config.regression,
+        config.split_field,
+        (config.train_split.lower(), config.eval_split.lower()),
         config.broken_limit,
     )
 
 
 @functools.lru_cache(maxsize=4)  # the facts and both splits ask for the same files
-def _scan(files, changed, fields, label_field, regression, limit):
+def _scan(files, changed, fields, label_field, regression, split_field, named, limit):
     del changed  # makes an edited file another one
-    found = {split: _read(file, fields, label_field, regression, limit) for split, file in files}
-    if "validation" not in found:
-        rows = found["train"]
-        found["validation"] = rows[_HELD_OUT - 1 :: _HELD_OUT]
-        found["train"] = [row for i, row in enumerate(rows, start=1) if i % _HELD_OUT]
+
+    parse = _parser(fields, label_field, split_field, regression)
+    found = {split: tables.read(file, parse, limit) for split, file in files}
     names = dict(files)
+    if split_field:
+        rows = [row for split in found.values() for row in split]
+        found = _by_name(rows, split_field, *named)
+    elif "validation" not in found:
+        found = tables.held_out(found["train"])
     for split, rows in found.items():
         if not rows:
             raise ValueError(f"{names.get(split, names['train'])} has no usable row for {split}")
-    if regression:
-        classes, labels = labelled_text.SCORE, None
-    else:
+    classes, numbers = None, None
+    if label_field and regression:
+        classes = labelled_text.SCORE
+        numbers = {row.label: float(row.label) for rows in found.values() for row in rows}
+    elif label_field:
         classes = _in_order({row.label for row in found["train"]})
-        labels = {name: number for number, name in enumerate(classes)}
+        numbers = {name: number for number, name in enumerate(classes)}
         _check_classes(classes, found["validation"], names)
     splits = {
-        split: Rows(str(names.get(split, names["train"])), tuple(rows), labels)
+        split: Rows(str(names.get(split, names["train"])), tuple(rows), numbers)
         for split, rows in found.items()
     }
     return splits, classes
+
+
+def _parser(
+    fields: tuple[str, ...], label_field: str, split_field: str, regression: bool
+) -> Callable[[dict, int], Row | str]:
+    """Returns what makes a `Row` of a record and its line, or says why it cannot."""
+
+    def parse(record: dict, line: int) -> Row | str:
+        others = [name for name in (label_field, split_field) if name]
+        wrong = tables.problem(record, fields, others)
+        if wrong:
+            return wrong
+        label, split = (
+            str(record[name]).strip() if name else "" for name in (label_field, split_field)
+        )
+        if label_field and regression and not tables.is_number(label):
+            return f"{label_field!r} is no number but {label!r}"[:200]
+        return Row(tuple(record[name] for name in fields), label, split.lower(), line)
+
+    return parse
 
 
 def read_file(
@@ -143,120 +164,38 @@ def read_file(
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
-    rows = _read(_files(path)["train"], tuple(fields), label_field, regression, limit)
+    parse = _parser(tuple(fields), label_field, "", regression)
+    rows = tables.read(tables.files(f"rows:{path}")["train"], parse, limit)
     if not rows:
         raise ValueError(f"{path} has no usable row")
     return rows
 
 
-def _read(path: Path, fields, label_field, regression: bool, limit: int) -> list[Row]:
-    """Returns the usable rows; tells and counts the others."""
-    rows, left_out = [], []
-    for line, record in _records(path):
-        reason = record if isinstance(record, str) else None
-        if reason is None:
-            reason, row = _row(record, line, fields, label_field, regression)
-        if reason is None:
-            rows.append(row)
-        else:
-            left_out.append(f"line {line}: {reason}")
-    if left_out:
-        told = f"{path}: {len(left_out)} of {len(left_out) + len(rows)} rows are left out"
-        first = "; ".join(left_out[:3])
-        if len(left_out) > limit:
-            raise ValueError(
-                f"{told}, and data.broken_limit is {limit}. The first: {first}. Repair or remove "
-                "them, or raise the limit"
-            )
-        logging.warning("%s: %s", told, first)
-    return rows
+def _fields(config: Any) -> tuple[str, ...]:
+    if not config.label_field:
+        raise ValueError("data.label_field is empty, but rows: need labels; name their column")
+    return tuple(config.text_fields) or ("text",)
 
 
-def _row(record: dict, line: int, fields, label_field, regression):
-    """Returns (None, row), or (why it cannot be used, None)."""
-    values = [record.get(name) for name in (*fields, label_field)]
-    for name, value in zip((*fields, label_field), values, strict=True):
-        if value is None:
-            return f"no field {name!r}, only {', '.join(map(str, record))}"[:200], None
-    *texts, label = values
-    for name, text in zip(fields, texts, strict=True):
-        if not isinstance(text, str):
-            return f"{name!r} is no text but {text!r}"[:200], None
-        if not text.strip():
-            return f"{name!r} is empty", None
-        if "\ufffd" in text:
-            return f"{name!r} is no valid UTF-8", None
-    if isinstance(label, dict | list):
-        return f"{label_field!r} is no label but {label!r}"[:200], None
-    label = str(label).strip()
-    if not label:
-        return f"{label_field!r} is empty", None
-    if regression and not _is_number(label):
-        return f"{label_field!r} is no number but {label!r}"[:200], None
-    return None, Row(tuple(texts), label, line)
+def _by_name(rows: Sequence[Row], field: str, train: str, validation: str) -> dict[str, list[Row]]:
+    """Returns the rows of each split, by what they say of it.
 
-
-def _records(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """Yields (line, {field: value}, or what is wrong with the line)."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    # Invalid bytes are seen by the row that holds them: one of them shall not end the file.
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-        if _suffix(path) == ".jsonl":
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _json(line)
-            return
-        csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
-        reader = csv.reader(file, delimiter="\t" if _suffix(path) == ".tsv" else ",")
-        header = next(reader, [])
-        while True:
-            line = reader.line_num + 1  # where the row begins: a quoted text may span lines
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # a cell longer than the limit
-                yield line, str(error)
-                continue
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                yield line, f"{len(cells)} cells where the first line has {len(header)}"
-            else:
-                yield line, dict(zip(header, cells, strict=True))
-
-
-def _json(line: str) -> dict | str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"no JSON ({error})"[:200]
-    return record if isinstance(record, dict) else "no JSON object"
-
-
-def _files(path: Path) -> dict[str, Path]:
-    """Returns split -> file; without "validation" where there is one file for both."""
-    if path.is_file():
-        if _suffix(path) not in SUFFIXES:
-            raise ValueError(f"rows:{path} is none of {', '.join(SUFFIXES)} (perhaps with .gz)")
-        return {"train": path}
-    if not path.is_dir():
-        raise FileNotFoundError(f"data.source rows:{path}: there is no such file or folder")
+    Raises:
+      ValueError: none says that it is of such a split.
+    """
+    there = list(dict.fromkeys(row.split for row in rows))
     found = {}
-    for split, names in _NAMES.items():
-        endings = itertools.product(names, SUFFIXES, ("", ".gz"))
-        candidates = (path / "".join(parts) for parts in endings)
-        found[split] = next((file for file in candidates if file.is_file()), None)
-        if found[split] is None:
-            raise FileNotFoundError(
-                f"{path} has no {split} file: name one {split}{' or '.join(SUFFIXES)}, or give a "
-                "single file, of which some rows are held out"
+    for split, given in (("train", train), ("validation", validation)):
+        names = [given] if given else tables.SPLITS[split]
+        name = next((name for name in names if name in there), None)
+        if name is None:
+            option = "train_split" if split == "train" else "eval_split"
+            raise ValueError(
+                f"no row has {' or '.join(names)} as its {field!r}, only {', '.join(there)}: set "
+                f"data.{option}"
             )
+        found[split] = [row for row in rows if row.split == name]
     return found
-
-
-def _suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
@@ -276,10 +215,3 @@ def _check_classes(classes: Sequence[str], validation: Sequence[Row], names: dic
             f"{names.get('validation', names['train'])}, line {unknown.line}: no training row has "
             f"the class {unknown.label!r}; remove it, or add some to train on"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -31,12 +31,15 @@ GLUE = {
     "qnli": ("question", "sentence"),
     "rte": ("sentence1", "sentence2"),
 }
+# Of other sets of the catalogue.
+_OTHERS = {"snli": ("premise", "hypothesis"), "multi_nli": ("premise", "hypothesis")}
 # Where a name's files and its validation split are others than the catalogue's rule would say:
 # its `glue/mnli_matched` has no training split.
-_MNLI = {
+_MNLI_VALIDATION = {
     "glue/mnli": "validation_matched+validation_mismatched",
     "glue/mnli_matched": "validation_matched",
     "glue/mnli_mismatched": "validation_mismatched",
+    "multi_nli": "validation_matched+validation_mismatched",
 }
 _DEFAULT_FIELDS = ("text",)
 
@@ -92,11 +95,8 @@ class Texts:
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split of one task or of several."""
     tasks = open_tasks(config)
-    records = tuple(
-        task.builder.as_data_source(split=split_name(task, split, config)) for task in tasks
-    )
     return labelled_text.dataset(
-        Texts(tasks, records),
+        texts(tasks, split, config),
         config,
         numbers=any(task.labels == labelled_text.SCORE for task in tasks),
         several=len(tasks) > 1,
@@ -106,24 +106,32 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
 def info(config: Any) -> DatasetInfo:
     """Returns the facts from the builders' metadata; no example is read."""
     tasks = open_tasks(config)
-
-    def size(split):
-        sizes = (task.builder.info.splits for task in tasks)
-        names = (split_name(task, split, config) for task in tasks)
-        return sum(
-            sum(splits[part].num_examples for part in name.split("+"))
-            for splits, name in zip(sizes, names, strict=True)
-        )
-
     labels = tuple(itertools.chain(*(task.labels for task in tasks)))
     several = {task.short: len(task.labels) for task in tasks}
     if len(several) > 1:
         labels = tuple(f"{task.short}: {label}" for task in tasks for label in task.labels)
     return DatasetInfo(
         name=config.source,
-        examples={split: size(split) for split in ("train", "validation")},
+        examples={split: size(tasks, split, config) for split in ("train", "validation")},
         labels=labels,
         tasks=several,
+    )
+
+
+def texts(tasks: tuple[Task, ...], split: str, config: Any) -> Texts:
+    """Returns the examples of a split of all tasks."""
+    records = tuple(
+        task.builder.as_data_source(split=split_name(task, split, config)) for task in tasks
+    )
+    return Texts(tasks, records)
+
+
+def size(tasks: tuple[Task, ...], split: str, config: Any) -> int:
+    """Returns how many they are, from the metadata."""
+    return sum(
+        task.builder.info.splits[part].num_examples
+        for task in tasks
+        for part in split_name(task, split, config).split("+")
     )
 
 
@@ -148,20 +156,22 @@ def split_name(task: Task, split: str, config: Any) -> str:
     Raises:
       ValueError: there is no such split.
     """
-    if split == "validation" and task.name in _MNLI and not config.eval_split:
-        return _MNLI[task.name]
+    if split == "validation" and task.name in _MNLI_VALIDATION and not config.eval_split:
+        return _MNLI_VALIDATION[task.name]
     return tfds_images.split_name(task.builder, split, config)
 
 
 def _open(name: str, config: Any) -> Task:
-    files = "glue/mnli" if name in _MNLI else name
+    files = "glue/mnli" if name in ("glue/mnli_matched", "glue/mnli_mismatched") else name
     builder = prepared.open_builder(
         files,
         config.data_dir,
         lambda folder: _prepare_command(files, folder),
         tfds_images.check_known,
     )
-    known = GLUE.get(name.removeprefix("glue/"), ()) if name.startswith("glue/") else ()
+    known = _OTHERS.get(name, ())
+    if name.startswith("glue/"):
+        known = GLUE.get(name.removeprefix("glue/"), ())
     fields = tuple(config.text_fields) or known or _DEFAULT_FIELDS
     features = builder.info.features
     for option, wanted in (("text_fields", fields), ("label_field", (config.label_field,))):

@@ -42,6 +42,13 @@ def of_usage(usage: dict[str, Any]) -> Coder:
     return coder(usage.get("file", "bytes"))
 
 
+def usage(name: str) -> dict[str, str]:
+    """Returns the part of `perceiver.usage` that tells of `config.data.tokenizer`."""
+    return (
+        {"tokenizer": "bytes"} if name == "bytes" else {"tokenizer": "sentencepiece", "file": name}
+    )
+
+
 @functools.lru_cache(maxsize=2)
 def coder(name: str) -> Coder:
     """Returns the tokeniser of `config.data.tokenizer`: "bytes", or a SentencePiece model's file.

@@ -10,6 +10,8 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
   masked_lm*          texts with [MASK:9]; - is stdin  texts, filled in
   text_classifier     texts, pairs with [SEP]; - is    labels, or a number; --task of several
                       stdin
+  sentence_encoder    pairs of texts with [SEP]; -     how alike they are; with --embed, texts'
+                      is stdin                         embeddings
   clip_classifier     video or sound files             labels, and when: --hop seconds
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
@@ -72,6 +74,22 @@ def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[
             yield f"{text}: {_line(labels)}", {"text": text, "labels": _rows(labels)}
 
 
+def _compare(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
+    texts = _texts(options)
+    pairs = [text_classes.split(text) for text in texts]
+    for text, pair in zip(texts, pairs, strict=True):
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(
+                f"{text[:80]!r} is no pair: write one text[SEP]another, or add --embed for "
+                "embeddings of texts"
+            )
+    results = model.compare(*map(list, zip(*pairs, strict=True)), top_k=options.top)
+    for text, found in zip(texts, results, strict=True):
+        labels = f", {_line(found.labels)}" if found.labels else ""
+        row = {"text": text, "cosine": found.cosine, "labels": _rows(found.labels)}
+        yield f"{text}: cosine {found.cosine:.3f}{labels}", row
+
+
 def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     given, about = options.inputs, []
     names = given
@@ -79,7 +97,7 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
         names = _texts(options)
         given = [text_classes.split(text) for text in names]
         about = [options.task] if options.task else []
-    elif model.kind in specs.MASKED_LMS:
+    elif model.kind in (*specs.MASKED_LMS, "sentence_encoder"):
         given = names = _texts(options)
     elif model.kind not in specs.IMAGE_CLASSIFIERS:
         raise ValueError(
@@ -181,6 +199,7 @@ _COMMANDS = {
     "clip_classifier": _tag,
     **dict.fromkeys(specs.MASKED_LMS, _fill_mask),
     "optical_flow": _flow,
+    "sentence_encoder": _compare,
     "text_classifier": _classify_texts,
     "video_autoencoder": _autoencode,
 }

@@ -12,7 +12,7 @@ from perceiver import specs
 from perceiver.models import Model, build
 from perceiver.resize import resize
 from perceiver.runner import Runner
-from perceiver.use import clips, flow, image, maps, text, text_classes, video
+from perceiver.use import clips, flow, image, maps, sentences, text, text_classes, video
 from perceiver.use.items import several
 from perceiver.weights import formats, native
 
@@ -22,6 +22,7 @@ TASKS = {
     "clip_classifier": ("tag",),
     **dict.fromkeys(specs.MASKED_LMS, ("fill_mask",)),
     "optical_flow": ("flow",),
+    "sentence_encoder": ("compare",),
     "text_classifier": ("classify",),
     "video_autoencoder": ("autoencode",),
 }
@@ -31,6 +32,7 @@ PREPARE = {
     "clip_classifier": clips.prepare,
     **dict.fromkeys(specs.MASKED_LMS, text.prepare),
     "optical_flow": flow.prepare,
+    "sentence_encoder": sentences.prepare,
     "text_classifier": text_classes.prepare,
     "video_autoencoder": video.prepare,
 }
@@ -116,6 +118,25 @@ class Pretrained:
         found = image.classify(self.runner, inputs, self.usage, top_k=top_k)
         return found if several(inputs) else found[0]
 
+    def compare(self, first, second, *, top_k: int = 5):
+        """Tells how alike two texts are: `use.sentences.Compared`, or a list of them.
+
+        Args:
+          first: a text, or several.
+          second: the same, of the same number.
+          top_k: how many labels, of a model that was trained to classify pairs.
+
+        Raises:
+          ValueError: an empty text, different numbers, or this is no sentence_encoder.
+        """
+        self._require("compare")
+        if not several(first):
+            return sentences.compare(self.runner, [(first, second)], self.usage, top_k=top_k)[0]
+        if len(first) != len(second):
+            raise ValueError(f"{len(first)} first texts and {len(second)} second ones; give pairs")
+        pairs = list(zip(first, second, strict=True))
+        return sentences.compare(self.runner, pairs, self.usage, top_k=top_k)
+
     def flow(self, frame1, frame2, *, overlap: int | None = None) -> np.ndarray:
         """Returns the motion from one frame to the next: float32 [H, W, 2], pixels (right, down).
 
@@ -167,16 +188,23 @@ class Pretrained:
     def embed(self, *inputs, pool: Callable | None = np.mean) -> np.ndarray:
         """Returns the latents of inputs, averaged: float32 [B, D] (features, without latents).
 
+        Of a sentence encoder the embeddings [n, E] of any number of texts, pooled as it was
+        trained; a text longer than the model is cut, between two characters.
+
         Args:
           inputs: what the task's method takes (text or texts, picture or pictures, two frames,
             video and audio), or a dict of raw inputs.
           pool: a function of [B, N, D] and axis=1, e.g. `np.max`; None: the latents [B, N, D].
+            Other than the default, it takes the place of a sentence encoder's own pooling.
         """
+        texts_only = inputs and not isinstance(inputs[0], dict)
+        if self.kind == "sentence_encoder" and pool is np.mean and texts_only:
+            return sentences.embed(self.runner, *inputs, self.usage)
         prepared = self._prepare(*inputs)
         latents = self.runner.encode(prepared).astype(np.float32)
         if pool is None:
             return latents
-        if self.kind == "masked_lm_transformer":  # it has a feature for each token
+        if not self.spec.has_latents and "input_mask" in prepared:  # a feature for each token
             return text.pool_tokens(latents, prepared["input_mask"], pool)
         return pool(latents, axis=1)
 

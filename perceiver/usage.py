@@ -7,6 +7,7 @@ A plain dict that is saved with the weights (`config.json`); its sections by kin
   masked_lm*         tokenizer: "bytes", or "sentencepiece" with file, the model's, or "external":
                      texts become ids elsewhere, by WordPiece for example
   optical_flow       flow: {scale: pixels per unit of the model's output}
+  sentence_encoder   labels: [K names, of pairs]; tokenizer and file as of masked_lm
   text_classifier    labels: [K names]; tokenizer and file as of masked_lm
   video_autoencoder  labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
 """
@@ -61,6 +62,7 @@ _OF_KIND = {
     },
     **dict.fromkeys(specs.IMAGE_CLASSIFIERS, _image),
     **dict.fromkeys(specs.MASKED_LMS, lambda spec: {"tokenizer": "bytes"}),
+    "sentence_encoder": lambda spec: {"tokenizer": "bytes"},
     "text_classifier": lambda spec: {"tokenizer": "bytes"},
     "optical_flow": lambda spec: {"flow": {"scale": FLOW_SCALE}},
     "video_autoencoder": lambda spec: {

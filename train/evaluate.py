@@ -9,7 +9,8 @@ folder of any format, a run. `--config.FIELD=VALUE` changes a field, of a run's 
 A classifier gets loss, top-1 and top-5 accuracy and its calibration error; into `--out` go a table
 of its classes (classes.csv), what it takes for what and how sure it is (confusions.png), and what
 its latents attend to (attention.png). A tagger of clips gets loss, mAP, AUC and d'; a table of its
-classes, and precision over recall of the best and the worst (precision_recall.png).
+classes, and precision over recall of the best and the worst (precision_recall.png). An encoder of
+sentences gets the correlation of its cosines with scores, or how often a text finds its partner.
 """
 
 import argparse

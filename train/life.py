@@ -132,7 +132,8 @@ def _report(experiment: Experiment, folder: pathlib.Path, step: int, main_host: 
         start_step=step,
         shown=experiment.task.shown,
         active=main_host,
-        flops_per_example=model_flops.flops_per_example(model),
+        # texts of a pair go through the model one by one
+        flops_per_example=experiment.info.texts * model_flops.flops_per_example(model),
         devices=experiment.placement.devices,
         peak_flops=hardware.peak_flops(jax.devices()[0], operands),
     )

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data import rows
+from data import rows, tables
 from perceiver import compile_cache, embedding
 from perceiver.loading import load
 from perceiver.pretrained import Pretrained
@@ -118,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="folder, file or released name")
-    parser.add_argument("file", type=pathlib.Path, help=f"{', '.join(rows.SUFFIXES)}, or with .gz")
+    parser.add_argument(
+        "file", type=pathlib.Path, help=f"{', '.join(tables.SUFFIXES)}, or with .gz"
+    )
     parser.add_argument("--field", action="append", help="of the text; twice for a pair")
     parser.add_argument("--label_field", default="label")
     parser.add_argument("--kind", choices=tuple(KINDS), default="classification")

@@ -15,7 +15,9 @@ def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.Conf
 
     - `train.steps` 0: the whole batches in `train.epochs` epochs; `optim.steps` 0: the same.
     - `train.eval_every`, `train.save_every` 0: once an epoch.
-    - `model.classes` 0: as many as the data has; `model.image_shape` (): that of its images.
+    - `optim.warmup_fraction` above 0: `optim.warmup_steps` is that share of the steps.
+    - `model.classes` 0: as many as the data has (of a sentence encoder, only where it classifies
+      pairs: elsewhere it has none); `model.image_shape` (): that of its images.
 
     Args:
       config: as `configs/` or the command line give it.
@@ -27,7 +29,8 @@ def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.Conf
     resolved = ml_collections.ConfigDict(config.copy_and_resolve_references())
     with resolved.unlocked():
         _steps(resolved, info)
-        if "classes" in resolved.model and not resolved.model.classes:
+        pairs = resolved.task == "sentences" and resolved.loss.objective != "classification"
+        if "classes" in resolved.model and not resolved.model.classes and not pairs:
             resolved.model.classes = len(_needed(info.labels, "classes", info))
         if "image_shape" in resolved.model and not resolved.model.image_shape:
             resolved.model.image_shape = tuple(_needed(info.image_shape, "image_shape", info))
@@ -49,6 +52,12 @@ def _steps(config: ml_collections.ConfigDict, info: Any) -> None:
                 "latter, or set train.steps"
             )
     config.optim.steps = config.optim.steps or config.train.steps
+    if config.optim.warmup_fraction:
+        if not 0 < config.optim.warmup_fraction < 1:
+            raise ValueError(
+                f"optim.warmup_fraction={config.optim.warmup_fraction} must lie between 0 and 1"
+            )
+        config.optim.warmup_steps = round(config.optim.warmup_fraction * config.optim.steps)
     for field in ("eval_every", "save_every"):
         if not config.train[field]:
             config.train[field] = max(1, math.floor(epoch))

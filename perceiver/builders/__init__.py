@@ -8,6 +8,7 @@ from perceiver.builders import (
     masked_lm,
     masked_lm_transformer,
     optical_flow,
+    sentence_encoder,
     text_classifier,
     video_autoencoder,
 )
@@ -23,6 +24,7 @@ KINDS: dict[str, Kind] = {
     "masked_lm": masked_lm.KIND,
     "masked_lm_transformer": masked_lm_transformer.KIND,
     "optical_flow": optical_flow.KIND,
+    "sentence_encoder": sentence_encoder.KIND,
     "text_classifier": text_classifier.KIND,
     "video_autoencoder": video_autoencoder.KIND,
 }

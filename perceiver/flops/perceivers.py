@@ -209,12 +209,27 @@ def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
     return rows("outputs", attend | mlp(queries, channels, widening=1) | heads)
 
 
+def _sentence_outputs(spec: specs.SentenceEncoder) -> list[Row]:
+    """Of one text: the classes of a pair are not asked for."""
+    if spec.pooling != "latent":
+        return []
+    channels = spec.embedding_channels
+    attend = attention(
+        queries=(1, channels),
+        keys=_features(spec),
+        qk_channels=spec.query_qk_channels,
+        v_channels=channels,
+    )
+    return rows("outputs", attend | mlp(1, channels, widening=1))
+
+
 # kind -> rows of the inputs, (M, C) of the byte array, rows of the outputs
 _KINDS = {
     "clip_classifier": (_clip_inputs, _clip_byte_array, _class_outputs),
     "image_classifier": (_image_inputs, _image_byte_array, _class_outputs),
     "masked_lm": (_text_inputs, _text_byte_array, _text_outputs),
     "optical_flow": (_flow_inputs, _flow_byte_array, _flow_outputs),
+    "sentence_encoder": (_text_inputs, _text_byte_array, _sentence_outputs),
     "text_classifier": (_text_inputs, _text_byte_array, _text_class_outputs),
     "video_autoencoder": (_video_inputs, _video_byte_array, _video_outputs),
 }

@@ -18,6 +18,7 @@ from perceiver.specs.image_transformer import ImageTransformer
 from perceiver.specs.masked_lm import MaskedLM
 from perceiver.specs.masked_lm_transformer import MaskedLMTransformer
 from perceiver.specs.optical_flow import OpticalFlow
+from perceiver.specs.sentence_encoder import POOLINGS, SentenceEncoder
 from perceiver.specs.spec import DTYPES, Spec
 from perceiver.specs.text_classifier import MULTITASK, TextClassifier
 from perceiver.specs.transformer import Transformer
@@ -29,6 +30,7 @@ __all__ = [
     "KINDS",
     "MASKED_LMS",
     "MULTITASK",
+    "POOLINGS",
     "Backbone",
     "ClipClassifier",
     "ImageClassifier",
@@ -37,6 +39,7 @@ __all__ = [
     "MaskedLM",
     "MaskedLMTransformer",
     "OpticalFlow",
+    "SentenceEncoder",
     "Spec",
     "TextClassifier",
     "Transformer",
@@ -54,6 +57,7 @@ KINDS: dict[str, type[Spec]] = {
         ClipClassifier,
         *_MASKED_LMS,
         OpticalFlow,
+        SentenceEncoder,
         TextClassifier,
         VideoAutoencoder,
     )

@@ -73,8 +73,12 @@ def pool_tokens(
     mask: np.ndarray,  # bool [B, M]
     pool: Callable,
 ) -> np.ndarray:  # [B, D]
-    """Pools the features of each text's own tokens: those of padding are no part of it."""
-    rows = zip(features, mask, strict=True)
+    """Pools the features of each text's own tokens: those of padding are no part of it.
+
+    A token that the model puts before the text is real, and has a feature but no place in the mask.
+    """
+    before = features.shape[1] - mask.shape[1]
+    rows = zip(features, np.pad(mask, ((0, 0), (before, 0)), constant_values=True), strict=True)
     return np.concatenate([pool(row[real][None], axis=1) for row, real in rows])
 
 

@@ -30,6 +30,8 @@ _FIELDS = {
     "text_fields": (),
     "label_field": "label",
     "regression": False,
+    "split_field": "",
+    "score_range": (),
     "seq_len": 31,
     "weights": (),
     "documents": 10,

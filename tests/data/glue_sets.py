@@ -18,9 +18,14 @@ CLASSES = {
 }
 
 
-def write(root, task, size=11, fields=None, name=None):
-    """Writes a task below root; example i says its number in each text, and has class i mod K."""
-    names = CLASSES.get(task, ("no", "yes"))
+def write(
+    root, task, size=11, fields=None, name=None, names=None, validation=("validation",), without=()
+):
+    """Writes a task below root; example i says its number in each text, and has class i mod K.
+
+    `names` are those of another set's classes; examples `without` a class have -1, as in SNLI.
+    """
+    names = names or CLASSES.get(task, ("no", "yes"))
     fields = fields or tfds_text.GLUE[task]
     label = tfds.features.Scalar(np.float32)
     if names is not None:
@@ -29,7 +34,7 @@ def write(root, task, size=11, fields=None, name=None):
         {field: tfds.features.Text() for field in fields}
         | {"label": label, "idx": tfds.features.Scalar(np.int32)}
     )
-    splits = ["train", "validation"]
+    splits = ["train", *validation]
     if task == "mnli":
         splits = ["train", "validation_matched", "validation_mismatched"]
     folder = root / (name or f"glue/{task}") / "2.0.0"
@@ -46,6 +51,7 @@ def write(root, task, size=11, fields=None, name=None):
         writer = ArrayRecordWriter(str(path), "group_size:1")
         for i in range(size):
             value = i / 4 if names is None else i % len(names)
+            value = -1 if i in without else value
             example = {field: f"{split} {field} {i}" for field in fields}
             example |= {"label": value, "idx": i}
             writer.write(features.serialize_example(features.encode_example(example)))

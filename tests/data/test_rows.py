@@ -134,7 +134,7 @@ def test_what_is_no_table_is_refused(tmp_path, make_config):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         data.info(make_config(source=f"rows:{tmp_path / 'none.csv'}"))
     (tmp_path / "t.docx").write_text("x")
-    with pytest.raises(ValueError, match=r"none of \.csv, \.tsv, \.jsonl"):
+    with pytest.raises(ValueError, match=r"none of \.csv, \.tsv, \.txt, \.jsonl"):
         data.info(make_config(source=f"rows:{tmp_path / 't.docx'}"))
     with pytest.raises(FileNotFoundError, match="has no train file"):
         data.info(make_config(source=f"rows:{tmp_path}"))

@@ -106,6 +106,7 @@ TINY = {
     "text classes": TEXT | {"kind": "text_classifier", "classes": 7},
     "tasks by query": TEXT | TASKS,
     "tasks by token": TEXT | TASKS | {"multitask": "task_tokens"},
+    "a sentence": TEXT | {"kind": "sentence_encoder", "pooling": "latent", "classes": 3},
     "flow": FLOW,
     "video": VIDEO,
     "clip": CLIP,

@@ -28,6 +28,9 @@ SPECS = {
     "labels": COMMON
     | {"kind": "text_classifier", "max_length": 99, "embedding_channels": 8, "cross_qk_channels": 8}
     | {"query_qk_channels": 8, "classes": 4, "tasks": ("one", "two"), "task_classes": (3, 1)},
+    "sentences": COMMON
+    | {"kind": "sentence_encoder", "max_length": 99, "embedding_channels": 8, "classes": 3}
+    | {"cross_qk_channels": 8, "query_qk_channels": 8},
     "video": COMMON
     | {"kind": "video_autoencoder", "video_shape": (2, 8, 16, 3), "samples": 3840, "classes": 7}
     | {"video_bands": 2, "audio_bands": 3, "label_query_channels": 20, "decoder_channels": 8},
@@ -88,6 +91,21 @@ def test_texts_and_pairs_get_labels_or_a_number(models, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         predict.main([str(models / "labels"), "one"])
     assert "this model wants one of one, two" in capsys.readouterr().err
+
+
+def test_sentences_are_compared_or_embedded(models, tmp_path, capsys):
+    folder, pair = str(models / "sentences"), "one text[SEP]one text"
+    predict.main([folder, pair, "a[SEP]b", "--json", "--top", "2"])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["cosine"] == pytest.approx(1, abs=1e-5)
+    assert (second["text"], len(second["labels"])) == ("a[SEP]b", 2)
+    predict.main([folder, pair])
+    assert "one text: cosine 1.000, class " in capsys.readouterr().out
+    predict.main([folder, "one text", "two", "--embed", "--out", str(tmp_path / "e.npy")])
+    assert np.load(tmp_path / "e.npy").shape == (2, 8)
+    with pytest.raises(SystemExit):
+        predict.main([folder, "one text"])
+    assert "is no pair: write one text[SEP]another, or add --embed" in capsys.readouterr().err
 
 
 def test_pictures_and_texts_are_embedded(models, files, tmp_path, capsys):

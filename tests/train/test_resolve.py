@@ -49,6 +49,20 @@ def test_classes_and_shape_come_from_the_data():
     assert (given.model.classes, given.model.image_shape) == (5, (7, 7, 1))
 
 
+def test_a_warm_up_may_be_a_share_of_the_steps():
+    fields = {"train.steps": 0, "train.epochs": 1.0, "optim.warmup_fraction": 0.1}
+    resolved = resolve(config(**fields), INFO)
+    assert (resolved.optim.steps, resolved.optim.warmup_steps) == (1251, 125)
+    with pytest.raises(ValueError, match=r"optim\.warmup_fraction=1\.5 must lie between"):
+        resolve(config(**fields | {"optim.warmup_fraction": 1.5}), INFO)
+
+
+def test_a_sentence_encoder_has_classes_where_it_classifies():
+    for objective, classes in (("classification", 3), ("negatives", 0)):
+        open_config = config(**{"task": "sentences", "loss.objective": objective})
+        assert resolve(open_config, INFO).model.classes == classes
+
+
 def test_resolving_twice_changes_nothing():
     once = resolve(config(**{"train.steps": 0, "train.epochs": 2.0}), INFO)
     assert resolve(once, INFO).to_dict() == once.to_dict()

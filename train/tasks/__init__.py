@@ -6,7 +6,7 @@ A new task is a module with `make(config, info, sequence) -> Task` and a line in
 from typing import Any
 
 from perceiver import Sequence
-from train.tasks import classification, masked_lm, tagging, text_classification
+from train.tasks import classification, masked_lm, sentences, tagging, text_classification
 from train.tasks.task import Batch, Task
 
 __all__ = ["TASKS", "Batch", "Task", "make"]
@@ -14,6 +14,7 @@ __all__ = ["TASKS", "Batch", "Task", "make"]
 TASKS = {
     "classification": classification.make,
     "masked_lm": masked_lm.make,
+    "sentences": sentences.make,
     "tagging": tagging.make,
     "text_classification": text_classification.make,
 }

@@ -78,7 +78,7 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
         loss=loss,
         predict=predict,
         assess=assess,
-        usage={"labels": list(info.labels)} | _tokenizer(config.data.tokenizer),
+        usage={"labels": list(info.labels)} | coders.usage(config.data.tokenizer),
         shown=("loss", "accuracy"),
     )
 
@@ -125,13 +125,6 @@ def _describe(logits, label, labels, folder: Path, name: str) -> dict[str, Path]
         f"{before}classes": assessment.write_table(folder / "classes.csv", rows),
         f"{before}confusions": confusion_picture.draw(picture, found, calibration, labels),
     }
-
-
-def _tokenizer(name: str) -> dict[str, str]:
-    """Returns the part of `perceiver.usage` that tells of `config.data.tokenizer`."""
-    return (
-        {"tokenizer": "bytes"} if name == "bytes" else {"tokenizer": "sentencepiece", "file": name}
-    )
 
 
 def _last_word(name: str) -> str:
