@@ -46,12 +46,10 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    given = listed(texts)
-    ids = [x for x in given if isinstance(x, np.ndarray)]
-    unit = "tokens"
-    if len(ids) < len(given):
+    ids, unit = listed(texts), "tokens"
+    if usage.get("tokenizer") != coders.EXTERNAL or not all(isinstance(x, np.ndarray) for x in ids):
         coder = coders.of_usage(usage)
-        ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in given]
+        ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in ids]
         unit = coder.unit
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
