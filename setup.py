@@ -25,6 +25,7 @@ TRAIN = [
     "scipy>=1.15",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.10",
+    "threadpoolctl>=3.5",
 ]
 # Only TFDS's `download_and_prepare` needs TensorFlow; reading what it prepared does not. The
 # CPU build is a third of the download and cannot claim the GPU that JAX trains on. macOS and
@@ -36,6 +37,8 @@ PREPARE = [
 ]
 # The parts that execute and pair notebooks; any Jupyter front end opens them.
 NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10", "nbstripout>=0.8"]
+# Nearest sentences and clusters of embeddings.
+SEARCH = ["scikit-learn>=1.5"]
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
@@ -89,6 +92,7 @@ setuptools.setup(
         "notebooks": NOTEBOOKS,
         "parity": PARITY,
         "prepare": MEDIA + PREPARE + TRAIN,
+        "search": SEARCH,
         "subwords": SUBWORDS,
         "test": MEDIA + SUBWORDS + TEST + TEXT,
         "text": TEXT,

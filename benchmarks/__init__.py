@@ -11,6 +11,7 @@
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
     python -m benchmarks.input_pipeline images per second and core, beside tf.data
     python -m benchmarks.chaos          kills runs by the hundred, and looks for lost steps and bits
+    python -m benchmarks.most_similar   the most similar of 10,000 sentences, by embeddings or pairs
     python -m benchmarks.clip_pipeline  clips per second and core, beside OpenCV's VideoCapture
 
 The baseline is `dense`: DeepMind's formulas, as written in the papers. `measure` times and weighs,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import blocks, floor, shapes, table
-from benchmarks.compare import DENSE, Form, compare
+from benchmarks.forms import DENSE, Form, compare
 from benchmarks.shapes import Shape
 
 FORWARD, GRADIENT, WITH_CONTENT = blocks.WORKS

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import dense, draw
-from benchmarks.compare import DENSE, Form
+from benchmarks.forms import DENSE, Form
 from perceiver.byte_array import ByteArray
 from perceiver.compute import Compute
 from perceiver.cross_attend import CrossAttend

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 import perceiver
 from benchmarks import dense, draw, floor, measure, steps, table
-from benchmarks.compare import DENSE, Contenders, Form, compare
+from benchmarks.forms import DENSE, Contenders, Form, compare
 from perceiver import released, specs
 from perceiver.processor import REMAT
 from train import losses

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import blocks, floor, measure, shapes, table
-from benchmarks.compare import DENSE, Form, compare
+from benchmarks.forms import DENSE, Form, compare
 
 SIDES = (32, 64, 128, 256, 512, 1000)
 TINY_SIDES = (5, 37)

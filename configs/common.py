@@ -46,8 +46,10 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.data_dir = ""  # where TFDS data and text stores are; "": TFDS's own default
     c.data.train_split = ""  # TFDS split name; "": the builder's own
     c.data.eval_split = ""
+    c.data.train_examples = 0  # train on a fixed random part of so many; 0: all
     c.data.batch_size = 128  # over all devices and hosts
     c.data.eval_batch_size = 128
+    c.data.eval_examples = 0  # held-out ones, evenly spaced, that evaluations see; 0: all
     c.data.workers = 0  # processes that prepare batches; 0: a thread
     c.data.image_size = 224  # images, clips: side in pixels
     c.data.channels = 3  # images: 1 (grey) or 3

@@ -3,12 +3,16 @@
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
 
 For machines at hand: embedded (default; a laptop, minutes; on the Python standard library's own
-text, which is on every machine), small (11M parameters; one GPU, about half an hour), base (50M;
+text, which is on every machine), performer (the same task and machine; a Transformer whose
+attention is linear in the window), small (11M parameters; one GPU, about half an hour), base (50M;
 one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
-file, see `python -m data.prepare sentencepiece`) and bert-bytes (20M; a Transformer without
-latents). These four read stores `c4` and `wikipedia` in `--config.data.data_dir`, 70 and 30
-percent of the tokens, 10 documents to a crop (appendix F.3), which `python -m data.prepare text`
-writes; the others read the embedded text, and `--config.data.source=text:NAME` any other.
+file, see `python -m data.prepare sentencepiece`), and the Transformers that they are compared
+with: bert-base (110M, on the same subwords; post-norm as BERT, `--config.model.residual=pre_norm`
+for the other) and bert-bytes (20M). performer-bytes is the latter with the usual random features of
+2009.14794, no row of either paper. These six read stores `c4` and `wikipedia` in
+`--config.data.data_dir`, 70 and 30 percent of the tokens, 10 documents to a crop (appendix F.3),
+which `python -m data.prepare text` writes; the others read the embedded text, and
+`--config.data.source=text:NAME` any other.
 
 The paper's batch of 2,048 fits on many devices only. A variant followed by ",modern" is for one
 GPU: bfloat16 products, and the same batch in pieces of 128 windows one after another, whose
@@ -49,6 +53,18 @@ _EMBEDDED = {
     "query_heads": 4,
     "query_qk_channels": 64,
 }
+_PERFORMER = {
+    "kind": "masked_lm_transformer",
+    "max_length": 128,
+    "channels": 96,
+    "layers": 3,
+    "heads": 4,
+    "embedding_scale": 0.1,
+    "position_scale": 0.1,
+    "position_start": "sinusoids",
+    "kernel": "favor_relu",
+    "kernel_features": 64,  # for heads of 24 channels
+}
 _SMALL = {
     **_EMBEDDED,
     "max_length": 512,
@@ -76,14 +92,32 @@ _BASE = {
     "self_qk_channels": 256,
     "query_qk_channels": 256,
 }
+# DeepNet's depth at 1/16 of its width. Of 16 bytes, since a window's attention is quick to learn.
+_DEEPNET = {
+    "kind": "masked_lm_transformer",
+    "max_length": 16,
+    "layers": 1000,
+    "channels": 32,
+    "heads": 2,
+    "widening": 1,
+    "residual": "deepnorm",
+    "remat": "sqrt",
+    "embedding_scale": 0.1,
+    "position_scale": 0.1,
+    "position_start": "sinusoids",
+}
 _MODELS = {
     "embedded": _EMBEDDED,
+    "performer": _PERFORMER,
+    "deepnet": _DEEPNET,
     "small": _SMALL,
     "base": _BASE,
     "bytes": released.MODELS["masked-lm-bytes"],
     "bytes-plus": released.MODELS["masked-lm-bytes-plus"],
     "sentencepiece": released.MODELS["masked-lm-sentencepiece"],
     "bert-bytes": released.MODELS["bert-bytes"],
+    "performer-bytes": released.MODELS["performer-bytes"],
+    "bert-base": released.MODELS["bert-base"],
 }
 VARIANTS = tuple(_MODELS)
 
@@ -98,7 +132,7 @@ def get_config(arg: str = ""):
     c.data.update(masking="word", mask_rate=0.15)
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)
     _RECIPES.get(variant, _paper)(c)
-    if variant == "sentencepiece":
+    if variant in ("sentencepiece", "bert-base"):
         c.data.tokenizer = "sentencepiece.model"  # in the folder where training is started
     if "modern" in options:
         _modern(c)
@@ -120,6 +154,19 @@ def _embedded(c):
     c.data.update(masking="byte", batch_size=16, eval_batch_size=256)
     c.train.update(steps=8000, log_every=100, eval_every=1000, save_every=1000)
     c.optim.update(name="adamw", lr=1e-3, warmup_steps=100, clip_norm=1.0)
+
+
+def _performer(c):
+    """The same task for a Transformer whose attention is linear in the window."""
+    _embedded(c)
+    c.optim.update(b2=0.98, eps=1e-9, weight_decay=0.1, clip_norm=0.5)  # Performer, appendix A.2
+
+
+def _deepnet(c):
+    """One core, five minutes: 1,000 layers show that they learn, not how far."""
+    c.data.update(masking="byte", batch_size=16, eval_batch_size=256, eval_examples=1024)
+    c.train.update(steps=400, log_every=10, eval_every=100, save_every=400)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=50, clip_norm=1.0)
 
 
 def _small(c):
@@ -153,4 +200,10 @@ def _modern(c):
         c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
 
 
-_RECIPES = {"embedded": _embedded, "small": _small, "base": _base}
+_RECIPES = {
+    "embedded": _embedded,
+    "performer": _performer,
+    "deepnet": _deepnet,
+    "small": _small,
+    "base": _base,
+}

@@ -24,6 +24,7 @@ A new data set is a module with `dataset(config, split, *, seed, train) -> Datas
 `info(config) -> DatasetInfo`, and a line in `DATASETS`.
 """
 
+import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +40,7 @@ from data import (
     stdlib_docstrings,
     stdlib_syntax,
     stdlib_text,
+    subset,
     text_sources,
     tfds_images,
     tfds_pairs,
@@ -119,8 +121,10 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
+    dataset = _module(config.source).dataset(config, split, seed=seed, train=train)
+    dataset = subset.of_split(dataset, config, split)
     return Batches(
-        _module(config.source).dataset(config, split, seed=seed, train=train),
+        dataset,
         batch_size=batch_size,
         seed=seed,
         train=train,
@@ -133,7 +137,8 @@ def load(
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
-    return _module(config.source).info(config)
+    found = _module(config.source).info(config)
+    return dataclasses.replace(found, examples=subset.counts(found.examples, config))
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8

@@ -15,7 +15,8 @@ A row that cannot be used is left out, told with its line and reason, and counte
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from data import labelled_text, tables
@@ -99,18 +100,7 @@ def scan(config: Any, fields: tuple[str, ...]) -> tuple[dict[str, Rows], tuple[s
 def _scan(files, changed, fields, label_field, regression, split_field, named, limit):
     del changed  # makes an edited file another one
 
-    def parse(record: dict, line: int) -> Row | str:
-        others = [name for name in (label_field, split_field) if name]
-        wrong = tables.problem(record, fields, others)
-        if wrong:
-            return wrong
-        label, split = (
-            str(record[name]).strip() if name else "" for name in (label_field, split_field)
-        )
-        if label_field and regression and not tables.is_number(label):
-            return f"{label_field!r} is no number but {label!r}"[:200]
-        return Row(tuple(record[name] for name in fields), label, split.lower(), line)
-
+    parse = _parser(fields, label_field, split_field, regression)
     found = {split: tables.read(file, parse, limit) for split, file in files}
     names = dict(files)
     if split_field:
@@ -134,6 +124,51 @@ def _scan(files, changed, fields, label_field, regression, split_field, named, l
         for split, rows in found.items()
     }
     return splits, classes
+
+
+def _parser(
+    fields: tuple[str, ...], label_field: str, split_field: str, regression: bool
+) -> Callable[[dict, int], Row | str]:
+    """Returns what makes a `Row` of a record and its line, or says why it cannot."""
+
+    def parse(record: dict, line: int) -> Row | str:
+        others = [name for name in (label_field, split_field) if name]
+        wrong = tables.problem(record, fields, others)
+        if wrong:
+            return wrong
+        label, split = (
+            str(record[name]).strip() if name else "" for name in (label_field, split_field)
+        )
+        if label_field and regression and not tables.is_number(label):
+            return f"{label_field!r} is no number but {label!r}"[:200]
+        return Row(tuple(record[name] for name in fields), label, split.lower(), line)
+
+    return parse
+
+
+def read_file(
+    path: Path, fields: Sequence[str], label_field: str, *, regression: bool = False, limit: int = 0
+) -> list[Row]:
+    """Returns the usable rows of one file, all of them.
+
+    Args:
+      path: of the file.
+      fields: the columns of the texts.
+      label_field: the column of the label.
+      regression: whether labels are numbers.
+      limit: how many rows may be unusable.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file of another kind, no usable row, or too many bad ones.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    parse = _parser(tuple(fields), label_field, "", regression)
+    rows = tables.read(tables.files(f"rows:{path}")["train"], parse, limit)
+    if not rows:
+        raise ValueError(f"{path} has no usable row")
+    return rows
 
 
 def _fields(config: Any) -> tuple[str, ...]:

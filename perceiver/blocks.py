@@ -7,6 +7,7 @@ import jax
 
 from perceiver import attention
 from perceiver.compute import Compute
+from perceiver.feature_stream import feature_key
 from perceiver.layers import ACTIVATIONS, FAN_IN, Linear
 from perceiver.residual import Join, Residual
 
@@ -37,7 +38,11 @@ class MultiHeadAttention(hk.Module):
     def __call__(self, x, *, mask=None, is_training=False) -> jax.Array:
         """[B, N, D], [B, N] (True = real) -> [B, N, out_channels]"""
         rate = self.dropout_rate if is_training else 0.0
-        y = attention.kernel(self.compute.kernel)(
+        key = feature_key(self.compute, self.module_name, is_training=is_training)
+        attend = attention.kernel(
+            self.compute.kernel, features=self.compute.features, feature_key=key
+        )
+        y = attend(
             self._heads(x, self.qk_channels, self.qk_init, "query"),
             self._heads(x, self.qk_channels, self.qk_init, "key"),
             self._heads(x, self.v_channels, self.branch_init, "value"),

@@ -9,6 +9,8 @@ import numpy as np
 from perceiver import tokenizer
 from perceiver.subwords import Subwords
 
+EXTERNAL = "external"  # in `perceiver.usage`: a tokeniser that is not here
+
 
 class Coder(NamedTuple):
     """From texts to ids and back, and what is known of each id."""
@@ -27,7 +29,18 @@ class Coder(NamedTuple):
 
 
 def of_usage(usage: dict[str, Any]) -> Coder:
-    """Returns the tokeniser that goes with a model, see `perceiver.usage`; raises as `coder`."""
+    """Returns the tokeniser that goes with a model, see `perceiver.usage`.
+
+    Raises:
+      ImportError, FileNotFoundError: as `coder`.
+      ValueError: the same, or the model's tokeniser is not here.
+    """
+    if usage.get("tokenizer") == EXTERNAL:
+        raise ValueError(
+            "the tokeniser of this model (WordPiece, if it is one of BERT's) is no part of this "
+            'library: make ids with its own and give these, model({"tokens": int32 [B, M], '
+            '"input_mask": bool [B, M]}) or embed(ids)'
+        )
     return coder(usage.get("file", "bytes"))
 
 

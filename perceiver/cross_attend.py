@@ -11,6 +11,7 @@ from perceiver.blocks import MLP, check_heads
 from perceiver.byte_array import ByteArray
 from perceiver.compute import Compute
 from perceiver.cross_attention import Plan, Sizes, Weights
+from perceiver.feature_stream import feature_key
 from perceiver.layers import FAN_IN, LayerNorm, Linear
 from perceiver.residual import Residual
 
@@ -109,13 +110,14 @@ class CrossAttention(hk.Module):
             query_mask=query_mask,
             dropout_rate=rate,
             dropout_key=hk.next_rng_key() if rate > 0 else None,
+            feature_key=feature_key(self.compute, self.module_name, is_training=is_training),
         )  # [B, N, H, v]
         y = y.reshape(*y.shape[:2], self.v_channels)
         return self._linear(self.out_channels, "out")(y)
 
     @hk.name_like("__call__")
     def weights(self, x, byte_array: ByteArray, norm) -> jax.Array:
-        """Returns the attention weights, float32 [B, H, N, M]."""
+        """Returns the attention weights, float32 [B, H, N, M]: a softmax's, whatever the kernel."""
         weights = self._weights(byte_array, norm)
         return cross_attention.attention_weights(self._query(x), byte_array, weights)
 
@@ -129,7 +131,8 @@ class CrossAttention(hk.Module):
             v_channels=self.v_channels,
         )
         drops = is_training and self.dropout_rate > 0
-        return cross_attention.choose(byte_array, sizes, drops=drops, path=self.compute.path)
+        how = {"path": self.compute.path, "kernel": self.compute.kernel}
+        return cross_attention.choose(byte_array, sizes, drops=drops, **how)
 
     @hk.transparent
     def _query(self, x):  # [B, N, D] -> [B, N, H, c]

@@ -103,7 +103,8 @@ class Decoder(hk.Module):
             qk_channels=qk_channels,
             v_channels=v_channels,
         )
-        return query_plan.choose(queries, latents.shape[1], sizes, path=self.compute.path)
+        how = {"path": self.compute.path, "kernel": self.compute.kernel}
+        return query_plan.choose(queries, latents.shape[1], sizes, **how)
 
     @hk.transparent
     def _widths(self, latent_channels: int) -> tuple[int, int]:

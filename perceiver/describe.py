@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from perceiver import specs
+from perceiver.attention import APPROXIMATE
 from perceiver.released import MODELS
 from perceiver.summary import summarize
 
@@ -101,6 +102,8 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
         yield from _wrapped("path", f"{names}: {path}")
     choices = (("operands", "operands"), ("attention kernel", "kernel"), ("remat", "remat"))
     told = [f"{name} {spec[field]}" for name, field in choices if field in spec]
+    if spec.get("kernel") in APPROXIMATE:
+        told.append(f"{spec['kernel_features']} random directions")
     yield _field("compute", ", ".join([spec["dtype"], *told]))
 
 

@@ -16,6 +16,8 @@ from perceiver.weights import formats, native
 COMPUTE = (
     "activation",
     "kernel",
+    "kernel_features",
+    "kernel_redraw",
     "operands",
     "cross_path",
     "decode_path",

@@ -200,8 +200,13 @@ class Pretrained:
         texts_only = inputs and not isinstance(inputs[0], dict)
         if self.kind == "sentence_encoder" and pool is np.mean and texts_only:
             return sentences.embed(self.runner, *inputs, self.usage)
-        latents = self.runner.encode(self._prepare(*inputs)).astype(np.float32)
-        return latents if pool is None else pool(latents, axis=1)
+        prepared = self._prepare(*inputs)
+        latents = self.runner.encode(prepared).astype(np.float32)
+        if pool is None:
+            return latents
+        if not self.spec.has_latents and "input_mask" in prepared:  # a feature for each token
+            return text.pool_tokens(latents, prepared["input_mask"], pool)
+        return pool(latents, axis=1)
 
     def attention_maps(self, *inputs) -> list[dict[str, np.ndarray]]:
         """Returns what the latents attend to, for each cross-attend.

@@ -74,10 +74,11 @@ class Processor(hk.Module):
         layer = hk.transform(lambda x: self._layer(x, mask, is_training))
         weights = self._stacked(layer.init, latents)
         keys = self._keys()
-        if self.blocks == 1:
+        if self.blocks == 1 and self.remat != "sqrt":
             apply = self._checkpointed(layer.apply)
             return self._loop(lambda x, w: apply(*w, x), latents, (weights, keys))
 
+        # Groups of layers are picked by their numbers: cut out of the stack, they would be copies.
         values = jax.lax.stop_gradient(weights)  # the gradient goes by way of `pick`
 
         @self._checkpointed

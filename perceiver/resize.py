@@ -43,7 +43,10 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
     if not learned and not spec.max_resolution:
         changes["max_resolution"] = grids[0]  # () would follow the new size
     if learned:
-        params = params | {_TABLE: {"table": _interpolate(params[_TABLE]["table"], *grids)}}
+        table = params[_TABLE]["table"]
+        apart = 1 if getattr(spec, "class_token", False) else 0  # a position of no place
+        places = _interpolate(table[apart:], *grids)
+        params = params | {_TABLE: {"table": jnp.concatenate([table[:apart], places])}}
     return dataclasses.replace(spec, **changes), params
 
 

@@ -4,6 +4,8 @@ The settings are environment variables, set before JAX or Matplotlib is imported
 programs which tests start as child processes run under the same rules.
 """
 
+import collections
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -16,10 +18,21 @@ if "jax" in sys.modules:
         "find the pytest plugin that imports it and disable it with `-p no:NAME`"
     )
 
-_DEVICES = "--xla_force_host_platform_device_count"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_FLAGS = {"xla_force_host_platform_device_count": "8"}
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    # Most of a test's time is compiling programs that run once or twice: optimise them less.
+    _FLAGS |= {
+        "xla_backend_optimization_level": "0",
+        "xla_llvm_disable_expensive_passes": "true",
+        "xla_cpu_parallel_codegen_split_count": "1",
+    }
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # others stop at a flag they lack
+        _FLAGS["xla_cpu_use_fusion_emitters"] = "false"
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [*_given.split(), *(f"--{k}={v}" for k, v in _FLAGS.items() if f"--{k}=" not in _given)]
+)
 # [N] + [B, N] must be written with an explicit axis: silent broadcasting hides swapped axes.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -52,8 +65,13 @@ def _mappings() -> int:
         return 0
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has left out what it leaves out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests that need what this machine or this run does not have."""
+    """Skips tests that need what this machine or this run has not; puts long files first.
+
+    Processes that share the tests take whole files in this order: one that came last would run
+    alone, while the others have nothing left.
+    """
     missing = {
         "gpu": (jax.default_backend() != "gpu", "needs a GPU; set JAX_PLATFORMS=cuda"),
         "network": (
@@ -65,6 +83,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (is_missing, reason) in missing.items():
             if is_missing and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    tests = collections.Counter(item.path for item in items)
+    slow = collections.Counter(item.path for item in items if "slow" in item.keywords)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))  # stable within a file
 
 
 @pytest.fixture(scope="module", autouse=True)

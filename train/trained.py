@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import loading, specs
+from perceiver import attention, loading, specs
 from train import folders, init_from, mesh, workdir
 from train.checkpoint import Checkpoints
 from train.experiment import Experiment, make
@@ -79,7 +79,10 @@ def from_weights(config: Any, source: str) -> Trained:
     fresh = experiment.abstract_state()
     params, net_state = init_from.fit(saved, spec, fresh, f"--weights={source}")
     state = TrainState(np.int32(0), params, net_state, opt_state=(), ema=None)
-    notices = tuple(differing_usage(saved.usage, experiment.task.usage))
+    notices = (
+        *differing_usage(saved.usage, experiment.task.usage),
+        *differing_kernel(saved.model.spec, spec),
+    )
     return Trained(experiment, experiment.placement.place(state), source, notices=notices)
 
 
@@ -114,6 +117,14 @@ def differing_usage(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[
             f"{where if places else ''}look whether the classes are in the same order"
         )
     return notices
+
+
+def differing_kernel(theirs: specs.Spec, ours: specs.Spec) -> list[str]:
+    """Says where weights of one attention are used with an estimate of it, or the reverse."""
+    old, new = (getattr(spec, "kernel", "auto") for spec in (theirs, ours))
+    if old == new or not {old, new} & attention.APPROXIMATE:
+        return []
+    return [f"kernel: the weights were used with {old}, this model has {new}: tune them to it"]
 
 
 def _is_close(old: float | Sequence[float], new: float | Sequence[float]) -> bool:

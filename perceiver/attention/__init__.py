@@ -20,23 +20,41 @@ refuse loudly.
   recompute  forms the weights anew in the backward pass, in products that XLA runs fast
   cudnn      flash attention on NVIDIA GPUs, which never forms them: 16-bit, narrow heads
   auto       cudnn where it serves, else recompute; `choose` says which, and so does the log
+
+The kernels of `APPROXIMATE` keep to all of that but the values: they estimate the softmax, or put
+another kernel in its place, by random features, and their cost is linear in Q and K (`favor`).
+They drop no weights, and take two more keyword arguments,
+
+    features      how many directions are drawn
+    feature_key   a random key to draw them with; None for a fixed one
+
+which `kernel` gives them. "auto" never chooses one: they are other models.
+
+  favor_positive, favor_hyperbolic, favor_trigonometric   unbiased estimates of exp(q . k / sqrt(C))
+  favor_relu                                              a kernel that is no softmax
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
-from perceiver.attention import fused, recompute, reference
+from perceiver.attention import favor, fused, random_features, recompute, reference
 
 AttendFn = Callable[..., jax.Array]
 
+_FAVOR = {
+    f"favor_{kind}": functools.partial(favor.attend, kind=kind) for kind in random_features.MAPS
+}
 KERNELS: dict[str, AttendFn] = {
     "reference": reference.attend,
     "recompute": recompute.attend,
     "cudnn": fused.attend,
+    **_FAVOR,
 }
+APPROXIMATE = frozenset(_FAVOR)
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +66,23 @@ class Choice(NamedTuple):
     reason: str
 
 
-def kernel(name: str) -> AttendFn:
-    """Returns the kernel of a name; ValueError lists the known ones."""
+def kernel(
+    name: str, *, features: int = favor.FEATURES, feature_key: jax.Array | None = None
+) -> AttendFn:
+    """Returns the kernel of a name; ValueError lists the known ones.
+
+    Args:
+      name: "auto", or a key of KERNELS.
+      features: directions of an approximate kernel; others have none.
+      feature_key: what such a kernel draws them with.
+    """
     if name == "auto":
         return _automatic
     if name not in KERNELS:
         known = ", ".join(sorted((*KERNELS, "auto")))
         raise ValueError(f"unknown attention kernel {name!r}; known: {known}")
+    if name in APPROXIMATE:
+        return functools.partial(KERNELS[name], features=features, feature_key=feature_key)
     return KERNELS[name]
 
 

@@ -4,7 +4,7 @@ from perceiver import specs
 from perceiver.builders import image_classifier
 from perceiver.builders.parts import Parts, transformer
 from perceiver.inputs.patches import PatchInputs
-from perceiver.outputs.classes import MeanClassifier
+from perceiver.outputs.classes import MeanClassifier, TokenClassifier
 
 
 def _parts(spec: specs.ImageTransformer) -> Parts:
@@ -14,10 +14,12 @@ def _parts(spec: specs.ImageTransformer) -> Parts:
         positions=spec.positions,
         bands=spec.bands,
         max_resolution=spec.max_resolution or None,
+        class_token=spec.class_token,
         permutation=spec.permutation,
         name="inputs",
     )
-    head = MeanClassifier(classes=spec.classes, name="outputs")
+    classifier = TokenClassifier if spec.class_token else MeanClassifier
+    head = classifier(classes=spec.classes, name="outputs")
     return Parts(
         preprocess=lambda x, *, is_training: inputs(x["image"]),
         body=transformer(spec, head),

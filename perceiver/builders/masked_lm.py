@@ -13,8 +13,14 @@ from perceiver.outputs.text import TiedText
 from perceiver.positions import LearnedTable
 
 
-def text_inputs(spec: Any, channels: int) -> tuple[LearnedTable, TextInputs]:
-    """Returns the embedding of tokens, and the inputs that read it, of any model of texts."""
+def text_inputs(spec: Any, channels: int, **own: Any) -> tuple[LearnedTable, TextInputs]:
+    """Returns the embedding of tokens, and the inputs that read it, of any model of texts.
+
+    Args:
+      spec: of the model.
+      channels: of a token.
+      own: fields of the inputs that not every model of texts has.
+    """
     embedding = LearnedTable(
         size=spec.vocabulary, channels=channels, scale=spec.embedding_scale, name="embedding"
     )
@@ -24,6 +30,7 @@ def text_inputs(spec: Any, channels: int) -> tuple[LearnedTable, TextInputs]:
         position_scale=spec.position_scale,
         position_start=spec.position_start,
         name="inputs",
+        **own,
     )
     return embedding, inputs
 

@@ -81,7 +81,7 @@ def backbone(spec: specs.Backbone, decode: Callable) -> Perceiver | Baseline:
         return _on_all_elements(
             [processors[i] for i in spec.processors],
             decode,
-            spec.join,
+            spec,
             project=Linear(channels=spec.latent_channels, name="project"),
         )
     return Perceiver(
@@ -125,17 +125,20 @@ def transformer(spec: specs.Transformer, decode: Callable) -> Baseline:
         join=spec.join,
         name="processor",
     )
-    return _on_all_elements([processor], decode, spec.join)
+    return _on_all_elements([processor], decode, spec)
 
 
 def _on_all_elements(
     processors: Sequence[Processor],
     decode: Callable,
-    join: Join,
+    spec: specs.Backbone | specs.Transformer,
     project: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> Baseline:
+    join: Join = spec.join
+
     def features(byte_array: ByteArray, *, is_training: bool) -> jax.Array:  # -> [B, M, D]
-        x, mask = project(byte_array.dense()), byte_array.mask
+        x = project(byte_array.dense().astype(spec.dtype))  # embedded tokens are float32
+        mask = byte_array.mask
         for processor in processors:
             x = processor(x, mask=mask, is_training=is_training)
         # pre-norm layers leave the stream itself without one

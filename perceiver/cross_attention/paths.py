@@ -28,6 +28,7 @@ def attend(
     query_mask: jax.Array | None = None,
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
+    feature_key: jax.Array | None = None,
 ) -> jax.Array:
     """Attends to the normalised, projected elements of a byte array (Perceiver, appendix C).
 
@@ -40,12 +41,15 @@ def attend(
       query_mask: [B, N] bool or None; queries with False give zeros.
       dropout_rate: on the attention weights; needs a plain plan.
       dropout_key: a random key where `dropout_rate` > 0.
+      feature_key: what an approximate kernel draws its features with; None for a fixed key.
 
     Returns:
       [B, N, H, v] in q's dtype; zeros for a query that sees no element.
     """
     if plan.is_plain:
-        kernel = attention.kernel(compute.kernel)
+        kernel = attention.kernel(
+            compute.kernel, features=compute.features, feature_key=feature_key
+        )
         drop = {"dropout_rate": dropout_rate, "dropout_key": dropout_key}
         masks = {"key_mask": byte_array.mask, "query_mask": query_mask}
         k, v = keys_and_values(byte_array, weights, q, compute.operands)

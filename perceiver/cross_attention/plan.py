@@ -1,7 +1,8 @@
 """Which path a cross-attend takes: decided from shapes while tracing, and told.
 
   plain      the byte array is concatenated, keys and values are formed, a kernel attends.
-             For few weights, unless to form keys and values is much work, and for dropout.
+             For few weights, unless to form keys and values is much work, for dropout, and for
+             approximate kernels, whose cost is linear in the inputs.
   separable  a grid with Fourier positions: rows and columns are scored apart (`separable`)
   shared     absorbed projections; positions that the batch shares are never repeated (`shared`)
   streaming  keys and values are formed chunk by chunk: for many narrow heads (`streaming`)
@@ -14,6 +15,7 @@ two paths are close, either will do.
 import dataclasses
 from collections.abc import Iterator
 
+from perceiver.attention import APPROXIMATE
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
 from perceiver.positions import Permuted, SeparableFourier
@@ -62,7 +64,9 @@ class Sizes:
     v_channels: int
 
 
-def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "auto") -> Plan:
+def choose(
+    byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "auto", kernel: str = "auto"
+) -> Plan:
     """Returns the plan of a cross-attend.
 
     Args:
@@ -70,6 +74,7 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
       sizes: of queries and heads.
       drops: whether attention weights are dropped out.
       path: "auto", or the path to force.
+      kernel: of the attention; an approximate one serves the plain path only.
 
     Raises:
       ValueError: a forced path that cannot serve, or many elements that do not divide over the
@@ -77,13 +82,15 @@ def choose(byte_array: ByteArray, sizes: Sizes, *, drops: bool, path: str = "aut
     """
     if path not in PATHS:
         raise ValueError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}")
-    plan = _choose(byte_array, sizes, drops, path)
+    plan = _choose(byte_array, sizes, drops, path, kernel)
     if byte_array.sequence is None:
         return plan
     return Plan(tuple(_shared_out(plan, byte_array)))
 
 
-def _choose(byte_array: ByteArray, sizes: Sizes, drops: bool, path: str) -> Plan:
+def _choose(byte_array: ByteArray, sizes: Sizes, drops: bool, path: str, kernel: str) -> Plan:
+    if (reason := for_kernel(kernel, path)) is not None:
+        return _plain(byte_array, reason)
     if path != "auto":
         return _forced(byte_array, drops, path)
     if drops:
@@ -91,6 +98,22 @@ def _choose(byte_array: ByteArray, sizes: Sizes, drops: bool, path: str) -> Plan
     if sizes.queries * byte_array.size <= FEW_WEIGHTS and _plain_will_do(byte_array, sizes):
         return _plain(byte_array, f"at most {FEW_WEIGHTS:,} weights for a head")
     return Plan(tuple(_cheapest(segment, sizes) for segment in byte_array.segments))
+
+
+def for_kernel(kernel: str, path: str) -> str | None:
+    """Returns why a kernel alone decides for the plain path, or None where it leaves the choice.
+
+    Raises:
+      ValueError: another path is forced.
+    """
+    if kernel not in APPROXIMATE:
+        return None
+    if path not in ("auto", "plain"):
+        raise ValueError(
+            f"path {path!r} computes the softmax exactly, which kernel {kernel!r} estimates; use "
+            "path='auto' or 'plain', or kernel='auto'"
+        )
+    return f"the approximate kernel {kernel} reads keys and values"
 
 
 def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:

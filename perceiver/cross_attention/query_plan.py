@@ -1,6 +1,6 @@
 """Which path a decoder takes: decided from shapes while tracing, and told.
 
-  plain      all at once, queries concatenated: for few queries
+  plain      all at once, queries concatenated: for few queries, and for approximate kernels
   separable  queries on a grid: rows and columns are scored apart
   shared     one head: the keys absorb the queries' projection
   streaming  queries are projected, chunk by chunk: for many heads, or few latents
@@ -11,13 +11,15 @@ operations for each query; a decoder may take several segments, each by its own 
 
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import PATHS
-from perceiver.cross_attention.plan import Choice, Plan, Sizes, require_grid
+from perceiver.cross_attention.plan import Choice, Plan, Sizes, for_kernel, require_grid
 from perceiver.cross_attention.query_layout import is_grid
 
 FEW_SCORES = 2**22  # of an example: below, all arrays of a decoder are small, and one step is best
 
 
-def choose(queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto") -> Plan:
+def choose(
+    queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto", kernel: str = "auto"
+) -> Plan:
     """Returns the plan of a decoder.
 
     Args:
@@ -25,6 +27,7 @@ def choose(queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto"
       latents: N.
       sizes: of the queries, and of the heads.
       path: "auto", or the path to force.
+      kernel: of the attention; an approximate one serves the plain path only.
 
     Raises:
       ValueError: a forced path that cannot serve; it names the segment and the reason.
@@ -32,10 +35,11 @@ def choose(queries: ByteArray, latents: int, sizes: Sizes, *, path: str = "auto"
     if path not in PATHS:
         raise ValueError(f"unknown path {path!r}; choose one of {', '.join(PATHS)}")
     scores = queries.size * latents * sizes.heads
-    if path == "plain" or (path == "auto" and scores <= FEW_SCORES):
+    reason = for_kernel(kernel, path)
+    if reason or path == "plain" or (path == "auto" and scores <= FEW_SCORES):
         names = " + ".join(segment.name for segment in queries.segments)
-        reason = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
-        return Plan((Choice(names, queries.size, "plain", reason),))
+        few = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
+        return Plan((Choice(names, queries.size, "plain", reason or few),))
     if path != "auto":
         return Plan(tuple(_forced(segment, sizes, path) for segment in queries.segments))
     return Plan(tuple(_cheapest(segment, latents, sizes) for segment in queries.segments))

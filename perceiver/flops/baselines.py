@@ -8,7 +8,7 @@ import collections
 import math
 
 from perceiver import specs
-from perceiver.flops.rows import Row, attention, linear, mlp, rows
+from perceiver.flops.rows import Row, attention, kernel_of, linear, mlp, rows
 from perceiver.resnet import EXPANSION
 
 
@@ -25,22 +25,27 @@ def byte_array(spec: specs.Spec) -> tuple[int, int]:
 def _transformer(spec: specs.Transformer) -> tuple[Row, ...]:
     elements, width = byte_array(spec)
     layer = attention(
-        queries=(elements, width), keys=(elements, width), qk_channels=width, v_channels=width
+        queries=(elements, width),
+        keys=(elements, width),
+        qk_channels=width,
+        v_channels=width,
+        **kernel_of(spec),
     ) | mlp(elements, width, spec.widening)
     inside = rows("processors", layer, times=spec.layers)
     if isinstance(spec, specs.MaskedLMTransformer):  # whose inputs are looked up and added
-        vocabulary = linear(elements, width, spec.vocabulary)
-        return (*inside, *rows("outputs", {"vocabulary": vocabulary}))
-    side = spec.patch_size
+        head = {"transform": linear(elements, width, width)} if spec.head_transform else {}
+        head["vocabulary"] = linear(elements, width, spec.vocabulary)
+        return (*inside, *rows("outputs", head))
+    side, patches = spec.patch_size, math.prod(spec.grid)
     return (
-        *_first("inputs", f"project {side}x{side}", elements, side**2, spec, width),
+        *_first("inputs", f"project {side}x{side}", patches, side**2, spec, width),
         *inside,
         *rows("outputs", {"classes": linear(1, width, spec.classes)}),
     )
 
 
 def _patches(spec: specs.ImageTransformer) -> tuple[int, int]:
-    return math.prod(spec.grid), spec.channels
+    return math.prod(spec.grid) + spec.class_token, spec.channels
 
 
 def _tokens(spec: specs.MaskedLMTransformer) -> tuple[int, int]:

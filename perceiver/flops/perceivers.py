@@ -3,7 +3,7 @@
 import math
 
 from perceiver import specs
-from perceiver.flops.rows import Row, attention, linear, mlp, rows
+from perceiver.flops.rows import Row, attention, kernel_of, linear, mlp, rows
 
 
 def forward(spec: specs.Backbone) -> tuple[Row, ...]:
@@ -41,6 +41,7 @@ def _cross_attends(spec: specs.Backbone) -> list[Row]:
         keys=(elements, channels),
         qk_channels=spec.cross_qk_channels or channels,
         v_channels=spec.cross_v_channels or channels,
+        **kernel_of(spec),
     ) | mlp(latents, width, spec.cross_widening)
     return rows("cross-attends", cross, times=len(spec.sharing.stages))
 
@@ -52,6 +53,7 @@ def _self_attend(spec: specs.Backbone) -> dict[str, int]:
         keys=features,
         qk_channels=spec.self_qk_channels or width,
         v_channels=spec.self_v_channels or width,
+        **kernel_of(spec),
     ) | mlp(elements, width, spec.self_widening)
 
 
@@ -90,6 +92,7 @@ def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[R
         keys=(latents, width),
         qk_channels=width,
         v_channels=width,
+        **kernel_of(spec),
     )
     classes = {"classes": linear(1, spec.query_channels, spec.classes)}
     return rows("outputs", attend | mlp(1, spec.query_channels, widening=1) | classes)
@@ -126,6 +129,7 @@ def _flow_outputs(spec: specs.OpticalFlow) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels or spec.latent_channels,
         v_channels=spec.query_v_channels or spec.latent_channels,
+        **kernel_of(spec),
     )
     flow = {"flow": linear(pixels, channels, 2)}
     return rows("outputs", attend | mlp(pixels, channels, widening=1) | flow)
@@ -152,10 +156,12 @@ def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
         keys=(latents, width),
         qk_channels=width,
         v_channels=width,
+        **kernel_of(spec),
     )
     of_latents = [  # by each modality, with the same weights
         Row(part="outputs", operation=name, once=attend.pop(name), times=len(sizes))
-        for name in ("project keys", "project values")
+        for name in ("project keys", "project values", "features of keys", "sums over keys")
+        if name in attend
     ]
     outs = sum(out for _, out in sizes.values())
     compose = linear(channels + 1, spec.decoder_channels, outs)  # matrix and bias
@@ -182,6 +188,7 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
+        **kernel_of(spec),
     )
     vocabulary = {"vocabulary": linear(length, channels, spec.vocabulary)}
     return rows("outputs", attend | mlp(length, channels, widening=1) | vocabulary)
@@ -195,6 +202,7 @@ def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
+        **kernel_of(spec),
     )
     hidden = len(spec.heads) * linear(1, channels, channels)
     heads = {"hidden": hidden, "classes": linear(1, channels, spec.classes)}

@@ -2,6 +2,9 @@
 
 import dataclasses
 
+from perceiver.attention import APPROXIMATE, random_features
+from perceiver.specs import Backbone, Transformer
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -33,18 +36,41 @@ def linear(elements: int, fan_in: int, fan_out: int) -> int:
 
 
 def attention(
-    *, queries: tuple[int, int], keys: tuple[int, int], qk_channels: int, v_channels: int
+    *,
+    queries: tuple[int, int],
+    keys: tuple[int, int],
+    qk_channels: int,
+    v_channels: int,
+    kernel: str,
+    features: int,
 ) -> dict[str, int]:
     """Queries (elements, channels) attend to keys; the number of heads cancels out."""
     (q_elements, q_channels), (k_elements, k_channels) = queries, keys
+    if kernel in APPROXIMATE:
+        width = features * random_features.MAPS[kernel.removeprefix("favor_")].width
+        attend = {
+            "features of queries": linear(q_elements, qk_channels, features),
+            "features of keys": linear(k_elements, qk_channels, features),
+            "sums over keys": linear(k_elements, width, v_channels),
+            "weighted values": linear(q_elements, width, v_channels),
+        }
+    else:
+        attend = {
+            "logits": linear(q_elements, qk_channels, k_elements),
+            "weighted values": linear(q_elements, k_elements, v_channels),
+        }
     return {
         "project queries": linear(q_elements, q_channels, qk_channels),
         "project keys": linear(k_elements, k_channels, qk_channels),
         "project values": linear(k_elements, k_channels, v_channels),
-        "logits": linear(q_elements, qk_channels, k_elements),
-        "weighted values": linear(q_elements, k_elements, v_channels),
+        **attend,
         "project result": linear(q_elements, v_channels, q_channels),
     }
+
+
+def kernel_of(spec: Backbone | Transformer) -> dict[str, str | int]:
+    """Returns what `attention` has to know of a spec's kernel."""
+    return {"kernel": spec.kernel, "features": spec.kernel_features}
 
 
 def mlp(elements: int, channels: int, widening: int) -> dict[str, int]:

@@ -17,7 +17,8 @@ class PatchInputs(hk.Module):
     """Squares of pixels (Dosovitskiy et al. 2020, section 3.1).
 
     Fourier features are those of each pixel, concatenated before the projection, as Perceiver's
-    ViT-B-16 (FF) reads them; learned positions belong to the patches and are added after it.
+    ViT-B-16 (FF) reads them; learned positions belong to the patches and are added after it. A
+    class token is the first element, and has the first of the learned positions.
     """
 
     patch_size: int
@@ -25,6 +26,7 @@ class PatchInputs(hk.Module):
     positions: str  # fourier, learned
     bands: int  # K, Fourier
     max_resolution: tuple[int, ...] | None = None  # Fourier; None: the image's own size
+    class_token: bool = False
     permutation: int = 0  # seed of one, of all pixels with their features; 0: none
     name: str | None = None
 
@@ -38,12 +40,23 @@ class PatchInputs(hk.Module):
         content = Projection(channels=self.channels, patch_size=self.patch_size, name="project")(
             pixels
         )  # [B, h, w, D]
+        tokens = 1 if self.class_token else 0
+        token = self._table(tokens, "class_token", content) if tokens else None  # [1, D]
         if not fourier:
-            size = content.shape[1] * content.shape[2]
-            learned = LearnedTable(size=size, channels=self.channels, name="positions")()
-            learned = learned.reshape(1, *content.shape[1:]).astype(content.dtype)
-            content = content + jnp.broadcast_to(learned, content.shape)
-        return ByteArray.of(Segment(content, name="image"))
+            size = tokens + content.shape[1] * content.shape[2]
+            learned = self._table(size, "positions", content)
+            of_patches = learned[tokens:].reshape(1, *content.shape[1:])
+            content = content + jnp.broadcast_to(of_patches, content.shape)
+            token = token + learned[:tokens] if tokens else None
+        image = Segment(content, name="image")
+        if token is None:
+            return ByteArray.of(image)
+        token = jnp.broadcast_to(token, (content.shape[0], *token.shape))  # [B, 1, D]
+        return ByteArray.of(Segment(token, name="class token"), image)
+
+    @hk.transparent
+    def _table(self, size: int, name: str, content: jax.Array) -> jax.Array:  # [size, D]
+        return LearnedTable(size=size, channels=self.channels, name=name)().astype(content.dtype)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -48,6 +48,15 @@ class MeanClassifier(hk.Module):
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
+class TokenClassifier(MeanClassifier):
+    """The first element, a class token, in place of the mean (Dosovitskiy et al., section 3.1)."""
+
+    def __call__(self, latents: jax.Array, *, is_training: bool = False) -> jax.Array:
+        """[B, N, D] -> [B, K]."""
+        return super().__call__(latents[:, :1], is_training=is_training)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
 class QueryClassifier(hk.Module):
     """One learned query reads the latents, then one linear layer (Perceiver IO, appendix A)."""
 

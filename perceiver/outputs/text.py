@@ -11,6 +11,7 @@ from perceiver.byte_array import ByteArray, Segment
 from perceiver.compute import Compute
 from perceiver.cross_attention import Plan
 from perceiver.decoder import Decoder
+from perceiver.layers import ACTIVATIONS, EPSILON, LayerNorm, Linear
 from perceiver.positions import LearnedTable
 from perceiver.products import operand_dtype, product
 
@@ -90,20 +91,33 @@ class TiedText(hk.Module):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class TiedTokens(hk.Module):
-    """Features of each token -> logits over the vocabulary: there is nothing to query."""
+    """Features of each token -> logits over the vocabulary: there is nothing to query.
+
+    With `transform`, BERT's head: linear, activation and norm come before the products.
+    """
 
     embedding: Callable[[], jax.Array]  # -> [K, D], shared with the input
+    transform: bool = False
+    activation: str = "gelu_tanh"  # of the transform, one of layers.ACTIVATIONS
+    epsilon: float = EPSILON  # of its norm
     compute: Compute = Compute()
     name: str | None = None
 
     def __call__(self, features: jax.Array, *, is_training: bool = False) -> jax.Array:
         """[B, M, D] -> [B, M, K]."""
         del is_training
+        if self.transform:
+            features = self._transformed(features)
         table = self.embedding().astype(features.dtype)
         bias = hk.get_parameter("b", [table.shape[0]], jnp.float32, init=jnp.zeros)
         operands = operand_dtype(features, self.compute.operands)
         y = product("bmd,kd->bmk", features, table, operands)  # float32
         return y + jnp.broadcast_to(bias, y.shape)
+
+    @hk.transparent
+    def _transformed(self, x: jax.Array) -> jax.Array:  # [B, M, D] -> [B, M, D]
+        linear = Linear(channels=x.shape[-1], operands=self.compute.operands, name="transform")
+        return LayerNorm(epsilon=self.epsilon, name="norm")(ACTIVATIONS[self.activation](linear(x)))
 
     @hk.name_like("__call__")
     def queries(self, features: jax.Array) -> dict[str, ByteArray]:

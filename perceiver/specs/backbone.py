@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from perceiver import attention
 from perceiver.compute import OPERANDS, PATHS, Compute
 from perceiver.layers import ACTIVATIONS
 from perceiver.model import Sharing
@@ -40,6 +39,8 @@ class Backbone(Spec):
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
+    kernel_features: int = 256  # of an approximate kernel (favor_...): its random directions
+    kernel_redraw: bool = True  # whether such a kernel draws them anew in each training step
     operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
     cross_path: str = "auto"  # of the encoders, one of compute.PATHS: see perceiver.cross_attention
     decode_path: str = "auto"  # the same of the decoder
@@ -54,7 +55,7 @@ class Backbone(Spec):
         self._choice("body", BODIES)
         self._choice("activation", tuple(ACTIVATIONS))
         self._choice("residual", RESIDUALS)
-        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._kernel()
         self._choice("operands", OPERANDS)
         self._choice("cross_path", PATHS)
         self._choice("decode_path", PATHS)
@@ -78,8 +79,11 @@ class Backbone(Spec):
     @property
     def network(self) -> str:
         """What a body without latents is made of, in a line."""
-        layers = f"{self.depth} self-attends ({self.self_heads} heads, {self.residual})"
-        return f"{layers} of {self.latent_channels} channels on all elements"
+        heads = f"{self.self_heads} head" + "s" * (self.self_heads > 1)
+        layers = f"{self.depth} self-attends ({heads}, {self.residual})"
+        own = self.layers * len(set(self.processors))
+        shared = f", of which {own} have weights of their own" if own < self.depth else ""
+        return f"{layers} of {self.latent_channels} channels on all elements{shared}"
 
     @property
     def depth(self) -> int:
@@ -98,7 +102,12 @@ class Backbone(Spec):
     @property
     def compute(self) -> Compute:
         return Compute(
-            kernel=self.kernel, operands=self.operands, path=self.cross_path, chunk=self.chunk
+            kernel=self.kernel,
+            operands=self.operands,
+            path=self.cross_path,
+            chunk=self.chunk,
+            features=self.kernel_features,
+            redraw=self.kernel_redraw,
         )
 
     @property

@@ -13,7 +13,7 @@ class ImageTransformer(Transformer):
     """Images [B, H, W, C] -> logits [B, K], by a Transformer on patches (or on all pixels).
 
     Sources: Dosovitskiy et al. 2020; Perceiver, tables 1 and 2, where "FF" are Fourier features.
-    The mean of all patches is classified, as in a Perceiver; there is no class token.
+    The mean of all patches is classified, as in a Perceiver, or a class token, as in ViT.
     """
 
     kind = "image_transformer"
@@ -29,6 +29,9 @@ class ImageTransformer(Transformer):
     positions: str = "fourier"
     bands: int = 64  # Fourier: K frequencies per axis
     max_resolution: tuple[int, ...] = ()  # Fourier: (): the image's own size
+    # One more element, which is learned and comes first, is classified in place of the mean. A
+    # learned table of positions has one for it too, the first.
+    class_token: bool = False
     # Seed of one fixed permutation of all pixels with their Fourier features, before patches are
     # cut (Perceiver, table 2); learned positions stay with the places of patches. 0: none
     permutation: int = 0

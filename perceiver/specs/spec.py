@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar
 
+from perceiver import attention
+
 DTYPES = ("float32", "bfloat16")
 
 
@@ -47,6 +49,14 @@ class Spec:
     def _rate(self, *names: str) -> None:
         for name in names:
             self._require(0 <= getattr(self, name) < 1, name, "must lie in [0, 1)")
+
+    def _kernel(self) -> None:
+        """Checks the attention kernel of those specs that have one, and what it can do."""
+        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._positive("kernel_features")
+        drops = self.attention_dropout_rate > 0 and self.kernel in attention.APPROXIMATE
+        rule = f"must be 0 with kernel={self.kernel!r}, which never forms the weights"
+        self._require(not drops, "attention_dropout_rate", rule)
 
     def _check_type(self, field: dataclasses.Field) -> None:
         value = getattr(self, field.name)

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from perceiver import attention
 from perceiver.compute import OPERANDS, Compute
 from perceiver.layers import ACTIVATIONS, EPSILON
 from perceiver.processor import REMAT
@@ -24,6 +23,8 @@ class Transformer(Spec):
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
+    kernel_features: int = 256  # of an approximate kernel (favor_...): its random directions
+    kernel_redraw: bool = True  # whether such a kernel draws them anew in each training step
     operands: str = "float32"  # of matrix products: bfloat16 is faster, sums stay float32
     remat: str = REMAT[0]  # what backward passes keep, see perceiver.processor
 
@@ -33,7 +34,7 @@ class Transformer(Spec):
         self._rate("dropout_rate", "attention_dropout_rate")
         self._choice("activation", tuple(ACTIVATIONS))
         self._choice("residual", RESIDUALS)
-        self._choice("kernel", ("auto", *attention.KERNELS))
+        self._kernel()
         self._choice("operands", OPERANDS)
         self._choice("remat", REMAT)
         divides = self.channels % self.heads == 0
@@ -41,7 +42,12 @@ class Transformer(Spec):
 
     @property
     def compute(self) -> Compute:
-        return Compute(kernel=self.kernel, operands=self.operands)
+        return Compute(
+            kernel=self.kernel,
+            operands=self.operands,
+            features=self.kernel_features,
+            redraw=self.kernel_redraw,
+        )
 
     @property
     def join(self) -> Join:

@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver import coders, sequences, specs
+from perceiver import coders, lengths, sequences, specs
 from perceiver.runner import Runner
 from perceiver.use import image
 from perceiver.use.items import listed
 
 Text = str | bytes
-
-_SHORTEST = 64  # tokens: texts are padded to this, or to the next power of two
 
 
 class Compared(NamedTuple):
@@ -46,10 +44,10 @@ def embed(run: Runner, texts: Any, usage: dict[str, Any]) -> np.ndarray:  # floa
     """
     spec = run.model.spec
     rows = _rows(spec, usage, listed(texts))
-    lengths = np.array([_padded_length(spec, len(row)) for row in rows])
+    sizes = np.array([lengths.padded(len(row), spec.text_length) for row in rows])
     found = None
-    for length in np.unique(lengths):
-        where = np.flatnonzero(lengths == length)
+    for size in np.unique(sizes):
+        where = np.flatnonzero(sizes == size)
         outputs = run.apply(_padded(spec, [rows[i] for i in where]))["embedding"]
         if found is None:
             found = np.empty((len(rows), outputs.shape[-1]), np.float32)
@@ -75,8 +73,8 @@ def compare(
     inputs |= {"tokens_b": tokens[1::2], "mask_b": mask[1::2]}
     outputs = run.apply(inputs)
     u, v = (outputs[name].astype(np.float64) for name in ("embedding", "embedding_b"))
-    lengths = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
-    cosines = (u * v).sum(axis=1) / np.maximum(lengths, 1e-12)
+    norms = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
+    cosines = (u * v).sum(axis=1) / np.maximum(norms, 1e-12)
     labels = [[] for _ in pairs]
     if spec.classes:
         logits = outputs["logits"]
@@ -97,9 +95,5 @@ def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:
 
 
 def _padded(spec, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    tokens, mask = sequences.pad(rows, _padded_length(spec, max(map(len, rows))))
+    tokens, mask = sequences.pad(rows, lengths.padded(max(map(len, rows)), spec.text_length))
     return {"tokens": tokens, "input_mask": mask}
-
-
-def _padded_length(spec, size: int) -> int:
-    return min(max(_SHORTEST, 1 << (size - 1).bit_length()), spec.text_length)

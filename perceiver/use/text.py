@@ -2,19 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from perceiver import coders, specs, tokenizer
+from perceiver import coders, lengths, specs, tokenizer
 from perceiver.coders import Coder
 from perceiver.runner import Runner
 from perceiver.use.items import listed
 
 MARK = re.compile(r"\[MASK(?::(\d+))?\]")  # [MASK]: one token; [MASK:9]: nine
-
-_SHORTEST = 64  # tokens: texts are padded to this, or to the next power of two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +46,38 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    coder = coders.of_usage(usage)
-    ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in listed(texts)]
+    ids, unit = listed(texts), "tokens"
+    if usage.get("tokenizer") != coders.EXTERNAL or not all(isinstance(x, np.ndarray) for x in ids):
+        coder = coders.of_usage(usage)
+        ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in ids]
+        unit = coder.unit
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
             raise ValueError(
-                f"text {i} has {len(row)} {coder.unit}, but the model reads 1 to "
+                f"text {i} has {len(row)} {unit}, but the model reads 1 to "
                 f"{spec.max_length}; cut it into windows"
             )
     longest = max(map(len, ids), default=0)
-    length = min(max(_SHORTEST, 1 << (longest - 1).bit_length()), spec.max_length)
+    length = lengths.padded(longest, spec.max_length)
     tokens = np.full((len(ids), length), tokenizer.PAD, np.int32)
     for row, x in zip(tokens, ids, strict=True):
         row[: len(x)] = x
     mask = np.arange(length)[None] < np.array([[len(x)] for x in ids], int).reshape(-1, 1)
     return {"tokens": tokens, "input_mask": mask}
+
+
+def pool_tokens(
+    features: np.ndarray,  # [B, M, D]
+    mask: np.ndarray,  # bool [B, M]
+    pool: Callable,
+) -> np.ndarray:  # [B, D]
+    """Pools the features of each text's own tokens: those of padding are no part of it.
+
+    A token that the model puts before the text is real, and has a feature but no place in the mask.
+    """
+    before = features.shape[1] - mask.shape[1]
+    rows = zip(features, np.pad(mask, ((0, 0), (before, 0)), constant_values=True), strict=True)
+    return np.concatenate([pool(row[real][None], axis=1) for row, real in rows])
 
 
 def fill_mask(

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import coders, sequences, specs
+from perceiver import coders, lengths, sequences, specs
 from perceiver.runner import Runner
 from perceiver.use import image
 
 Text = str | bytes
 Pair = tuple[Text, Text]
-
-_SHORTEST = 64  # tokens: texts are padded to this, or to the next power of two
 
 
 def several(given: Any) -> bool:
@@ -47,7 +45,7 @@ def prepare(
             raise ValueError(f"text {number} is empty, or a part of it is; leave it out")
         rows.append(sequences.join(parts, spec.text_length, coder.continues))
     longest = max(map(len, rows))
-    length = min(max(_SHORTEST, 1 << (longest - 1).bit_length()), spec.text_length)
+    length = lengths.padded(longest, spec.text_length)
     tokens, mask = sequences.pad(rows, length)
     inputs = {"tokens": tokens, "input_mask": mask}
     return inputs | {"task": np.full(len(rows), place, np.int32)} if spec.tasks else inputs

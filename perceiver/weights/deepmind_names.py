@@ -38,6 +38,11 @@ def rules(spec: specs.Backbone, *, history: bool = True) -> tuple[Rule, ...]:
     """
     if spec.kind not in _TABLES:
         raise ValueError(f"the released files hold Perceiver IO models, not {spec.kind}")
+    if not spec.has_latents:
+        raise ValueError(
+            f"the released files hold Perceivers; this {spec.kind} has body={spec.body!r}, which "
+            "they do not know"
+        )
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
             "the released files hold Perceiver IO models: one cross-attend, and queries as head; "

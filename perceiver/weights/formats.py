@@ -136,8 +136,9 @@ def _detect_folder(folder: pathlib.Path) -> str:
         return "native"
     described = config if isinstance(config, dict) else {}
     kind = described.get("model_type")
-    if kind not in (None, "perceiver"):
-        raise ValueError(f"{folder} holds a model of type {kind!r}, not a Perceiver; {ACCEPTED}")
+    if kind not in (None, *huggingface.MODEL_TYPES):
+        known = ", ".join(huggingface.MODEL_TYPES)
+        raise ValueError(f"{folder} holds a model of type {kind!r}, none of {known}; {ACCEPTED}")
     theirs = any(name in names for name in huggingface.WEIGHTS[1:])
     if kind or described.get("architectures") or theirs:
         return "huggingface"

@@ -94,7 +94,7 @@ def render(found: dict[str, Any], *, list_arrays: bool = False) -> str:
             )
             for i, (name, x) in enumerate(model["inputs"].items())
         ]
-        if "latents" not in spec:
+        if not specs.parse(spec).has_latents:
             rows.append(("network", specs.parse(spec).network))
         else:
             rows.append(("latents", f"{spec['latents']} x {spec['latent_channels']}"))

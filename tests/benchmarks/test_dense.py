@@ -5,7 +5,7 @@ import pytest
 
 import perceiver
 from benchmarks import blocks, dense, draw, measure, shapes
-from benchmarks.compare import DENSE, Form
+from benchmarks.forms import DENSE, Form
 
 TOLERANCE = 1e-5  # relative: two ways to round the same sums in float32
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import compare, measure, table
+from benchmarks import forms, measure, table
 
 MIB = 2**20
 
@@ -89,7 +89,7 @@ def test_a_failing_process_is_not_silent():
         measure.in_fresh_process("benchmarks.scaling", "--resident", "nothing")
 
 
-DENSE, OURS = compare.DENSE, compare.Form("ours")
+DENSE, OURS = forms.DENSE, forms.Form("ours")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def contenders():
 def test_rows_refer_to_the_dense_form(options):
     options.memory = 1
     gflop = {"dense": 8.0, "ours": 4.0, "least": 2.0}.get
-    dense, ours = compare.compare(
+    dense, ours = forms.compare(
         contenders(), gflop=gflop, options=options, case="sums", work="forward"
     )
     assert (dense.form, dense.wall_ratio, dense.error, dense.temp_ratio) == ("dense",) + (None,) * 3
@@ -120,7 +120,7 @@ def test_rows_refer_to_the_dense_form(options):
 
 def test_what_needs_too_much_memory_is_weighed_and_not_run(options):
     options.memory = 2**-14  # 64 KiB
-    rows = compare.compare(
+    rows = forms.compare(
         contenders(), gflop=lambda form: 1.0, options=options, case="sums", work="forward"
     )
     assert [row.wall_s for row in rows] == [None, None]

@@ -48,6 +48,22 @@ def test_smoke(tmp_path, module, words, forms):
 
 
 @slow
+def test_performer(tmp_path):
+    figures, picture = tmp_path / "figures.json", tmp_path / "performer.png"
+    words = ("--folder", str(tmp_path / "runs"), "--json", str(figures), "--png", str(picture))
+    printed = run("performer", "--smoke", *words)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(figures.read_text())
+    for row in found["kernel"]:  # smaller, but no other, than the full run's
+        if not row["orthogonal"]:
+            assert row["measured"] == pytest.approx(row["closed_form"], rel=0.5)
+    assert {row["kernel"] for row in found["scaling"]} == {"exact", "positive", "ReLU"}
+    assert [row["kernel"] for row in found["swap"]] == ["auto", "favor_positive", "favor_relu"]
+    assert "| favor_relu |" in printed
+    assert "the figures mean nothing" in printed
+
+
+@slow
 def test_scaling_draws(tmp_path):
     rows, picture = tmp_path / "rows.json", tmp_path / "scaling.png"
     run("scaling", "--smoke", "--rounds", "1", "--json", str(rows), "--png", str(picture))
@@ -127,6 +143,22 @@ def test_dense_memory_grows_by_the_same_for_every_block():
     spec = dataclasses.replace(tiny, blocks=4, layers=1, latents=127, latent_channels=64)
     exact, guess = (models.dense_memory(spec, exact=exact)["temp_mib"] for exact in (True, False))
     assert guess == pytest.approx(exact, rel=0.02)
+
+
+@slow
+def test_most_similar(tmp_path):
+    path = tmp_path / "rows.json"
+    printed = run("most_similar", "--smoke", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert (found["both_pairs"], found["pairs"]) == (8 * 7 / 2, 64 * 63 / 2)
+    assert found["cross_extrapolated_s"] == pytest.approx(
+        found["pairs"] / found["cross_pairs_per_s"]
+    )
+    assert found["embed_s"] > found["search_s"] > 0
+    assert found["both_cross_s"] > 0
+    assert found["orders"].keys() == {"Perceiver", "Transformer"}
+    assert all(row["sorted_per_s"] > 0 for row in found["orders"].values())
+    assert "8 sentences, both in full: 28 pairs read" in printed
 
 
 @slow

@@ -57,6 +57,7 @@ THIRD_PARTY = {
         "scipy",
         "sklearn",
         "tensorboardX",
+        "threadpoolctl",
     },
     "configs": {"ml_collections"},
 }
@@ -64,7 +65,7 @@ THIRD_PARTY = {
 # package -> what only some of it needs: extras, imported where they are used
 OPTIONAL = {
     "data": {"apache_beam", "datasets", "pyarrow", "sentencepiece"},
-    "perceiver": {"av", "huggingface_hub", "sentencepiece", "torch"},
+    "perceiver": {"av", "huggingface_hub", "sentencepiece", "sklearn", "torch"},
 }
 
 # import name -> distribution, where they differ by more than punctuation
@@ -90,6 +91,7 @@ LAYERS = {
             "hub",
             "images",
             "labels",
+            "lengths",
             "media",
             "positions",
             "products",
@@ -99,7 +101,7 @@ LAYERS = {
             "tokenizer",
         ),
         ("attention", "byte_array", "coders", "layers", "media_windows"),
-        ("convolution", "residual", "sequences"),
+        ("convolution", "feature_stream", "residual", "sequences"),
         ("blocks", "cross_attention"),
         ("cross_attend",),
         ("decoder", "encoder", "host_outputs", "processor", "resnet"),
@@ -112,7 +114,10 @@ LAYERS = {
         ("pretrained",),
         ("loading",),
         ("__init__",),
-        ("describe", "predict"),
+        ("embedding",),
+        ("similarity",),
+        ("describe", "embed", "predict"),
+        ("search",),
     ],
     "train": [
         (
@@ -136,6 +141,7 @@ LAYERS = {
             "heartbeat",
             "integrity",
             "journal",
+            "linear_probe",
             "losses",
             "mesh",
             "metrics",
@@ -145,6 +151,7 @@ LAYERS = {
             "optim",
             "placement",
             "preemption",
+            "probe",
             "profile",
             "ranking",
             "ranking_picture",

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 import perceiver
-from perceiver import media, subwords
+from perceiver import media, similarity, subwords
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -40,7 +41,7 @@ for name in {absent!r}:
     sys.modules[name] = None  # importing it fails
 import perceiver
 from perceiver import media, subwords
-from perceiver import predict
+from perceiver import embed, predict, search
 from perceiver.weights import __main__ as weights
 
 pickled, folder = {pickled!r}, pathlib.Path({folder!r})
@@ -51,6 +52,9 @@ model = perceiver.load(folder / "native")
 assert model.fill_mask("a[MASK:2]c").text[0] == "a"
 predict.main([str(folder / "native"), "[MASK]bc", "--json"])
 assert weights.main(["inspect", str(folder / "native")]) == 0
+(folder / "lines.txt").write_text("one\\ntwo\\n")
+embed.main([str(folder / "native"), str(folder / "lines.txt"), "--out", str(folder / "x.npy")])
+search.main([str(folder / "x.npy"), str(folder / "lines.txt"), "--pairs", "1"])
 """
 SPEC = {
     "kind": "masked_lm",
@@ -88,11 +92,13 @@ def test_the_library_needs_no_extra(tmp_path):
     [
         (lambda: perceiver.load("deepmind/optical-flow-perceiver"), "pip install huggingface-hub"),
         (lambda: media.read(__file__, (8, 8), **_RATES), "pip install av"),
+        (lambda: similarity.clusters(np.eye(3), count=2), "pip install scikit-learn"),
+        (lambda: similarity.nearest(np.eye(3), np.eye(3), 2), "pip install scikit-learn"),
         (lambda: subwords.Subwords(__file__), "pip install sentencepiece"),
     ],
 )
 def test_what_needs_an_extra_names_it(call, extra, monkeypatch):
-    for name in ("av", "huggingface_hub", "sentencepiece"):
+    for name in ("av", "huggingface_hub", "sentencepiece", "sklearn"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=extra):
         call()

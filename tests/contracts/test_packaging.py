@@ -22,6 +22,7 @@ EXTRAS = {
     "notebooks",
     "parity",
     "prepare",
+    "search",
     "subwords",
     "test",
     "text",

@@ -7,6 +7,7 @@ import pytest
 _FIELDS = {
     "source": "digits",
     "data_dir": "",
+    "train_examples": 0,
     "workers": 0,
     "image_size": 8,
     "channels": 1,
@@ -25,6 +26,7 @@ _FIELDS = {
     "time_jitter": 0,
     "class_balanced": False,
     "broken_limit": 100,
+    "eval_examples": 0,
     "text_fields": (),
     "label_field": "label",
     "regression": False,

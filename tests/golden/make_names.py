@@ -21,8 +21,10 @@ KINDS = {
     "optical-flow": ("optical_flow", "hf_flow_keys"),
     "video-autoencoder": ("video_autoencoding", "hf_multimodal_keys"),
 }
-# Layers are written `self_attention`, `self_attention_1`, ... and `self_attends.0.`, ...
-LAYER = re.compile(r"(?<=self_attention)(_\d+)?(?=/)|(?<=self_attends\.)\d+(?=\.)")
+# Layers are written `self_attention`, `self_attention_1`, ...; `self_attends.0.`, ...; `layer.0.`
+LAYER = re.compile(
+    r"(?<=self_attention)(_\d+)?(?=/)|(?<=self_attends\.)\d+(?=\.)|(?<=\.layer\.)\d+"
+)
 
 
 def compact(names: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -62,12 +64,13 @@ def main(folder: pathlib.Path) -> None:
             "deepmind": compact({f"{module}/{name}": shape for module, name, shape, _ in rows}),
             "huggingface": compact({name: row["shape"] for name, row in state_dict.items()}),
         }
-    lines = re.sub(r"\[\s+([\d,\s]*?)\s+\]", _one_line, json.dumps(output, indent=1))
+    lines = re.sub(r"\[\s+([\d,\s]*?)\s+\]", one_line, json.dumps(output, indent=1))
     OUTPUT.write_text(lines + "\n")
     print(OUTPUT)
 
 
-def _one_line(match: re.Match) -> str:
+def one_line(match: re.Match) -> str:
+    """Returns a list of numbers that JSON has spread over lines as one line."""
     return "[" + ", ".join(match[1].replace(",", " ").split()) + "]"
 
 

@@ -27,6 +27,9 @@ COUNTS = {
     # The same: "223M" (SentencePiece), and "20M" (BERT on bytes, matched FLOPs).
     "masked-lm-sentencepiece": 223_155_456,
     "bert-bytes": 20_098_310,
+    "performer-bytes": 20_098_310,  # the same, with another kernel
+    # The same: "110M" (BERT on subwords, without the transform in its head).
+    "bert-base": 110_057_216,
     # Perceiver, tables 6 and 7: "44.9M", eight cross-attends of which the last seven share weights.
     "perceiver-imagenet": 44_912_254,
     # Perceiver, table 6, and Perceiver IO, table 7: "42.1M", one cross-attend.
@@ -75,6 +78,7 @@ PUBLISHED = {
     "masked-lm-bytes": "201",
     "masked-lm-sentencepiece": "223",
     "bert-bytes": "20",
+    "bert-base": "110",
     "audioset-raw": "25.0",
     "audioset-mel": "88.2",
 }

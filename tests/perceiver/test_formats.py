@@ -126,7 +126,7 @@ def make(path, name):
         (path / name).write_bytes(contents[name])
         return path / name
     (path / name).mkdir()
-    configs = {"bert": {"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "list": []}
+    configs = {"gpt2": {"model_type": "gpt2", "architectures": ["GPT2Model"]}, "list": []}
     if name in configs:
         (path / name / "config.json").write_text(json.dumps(configs[name]))
     if name == "list":
@@ -147,7 +147,7 @@ def make(path, name):
         ("notes.txt", ValueError, "starts with b'these ar'; accepted are"),
         ("nothing.txt", ValueError, "starts with b''"),
         ("pointer", ValueError, "a Git LFS pointer; fetch the file with `git lfs pull`"),
-        ("bert", ValueError, "holds a model of type 'bert', not a Perceiver"),
+        ("gpt2", ValueError, "holds a model of type 'gpt2', none of perceiver, bert, vit"),
         ("list", ValueError, "broken file"),
         ("running", FileNotFoundError, "a run that has not exported its model yet"),
         ("photos", FileNotFoundError, r"config.json is missing; it holds 1\.jpg; accepted are"),

@@ -6,6 +6,8 @@ import pytest
 
 import perceiver
 from perceiver import flops, released, specs
+from perceiver.weights import deepmind, inspection, native
+from perceiver.weights.huggingface import export, names
 
 CLOSE = 1e-5
 TEXT = {
@@ -93,3 +95,31 @@ def test_inputs_of_a_transformer_are_not_split():
     mesh = jax.make_mesh((8,), ("sequence",))
     with pytest.raises(ValueError, match="has no cross-attends"):
         perceiver.build(TEXT, sequence=perceiver.Sequence(mesh, "sequence"))
+
+
+@pytest.mark.parametrize("rules", [names.rules, deepmind.rules])
+def test_foreign_formats_refuse_it_by_name(rules):
+    spec = specs.parse(TEXT)
+    with pytest.raises(ValueError, match=r"this masked_lm has body='transformer', which they do"):
+        rules(spec)
+    with pytest.raises(ValueError, match=r"body='transformer', which they do not know: save it as"):
+        export.config_of(spec, {})
+
+
+def test_what_layers_share_is_told():
+    assert (
+        specs.parse(TEXT).network
+        == "2 self-attends (2 heads, pre_norm) of 8 channels on all elements"
+    )
+    shared = specs.parse({**TEXT, "blocks": 3, "self_heads": 1}).network
+    assert shared.startswith("6 self-attends (1 head, pre_norm)")
+    assert shared.endswith("on all elements, of which 2 have weights of their own")
+
+
+@pytest.mark.parametrize("spec", [TEXT, LABELS], ids=["masked_lm", "text_classifier"])
+def test_an_exported_model_is_inspected(spec, draw_saved, tmp_path):
+    saved = draw_saved(spec)
+    native.save(tmp_path, saved.model, saved.params, {}, {})
+    shown = inspection.render(inspection.inspect(tmp_path))
+    assert "network     2 self-attends (2 heads, pre_norm) of 8 channels" in shown
+    assert "latents" not in shown

@@ -1,6 +1,10 @@
-"""Hugging Face's Perceiver models: folders that `from_pretrained` and `save_pretrained` know.
+"""Hugging Face's models: folders that `from_pretrained` and `save_pretrained` know.
 
-Weights become DeepMind's conventions, by which the hub's were trained; see `huggingface.config`.
+These are their Perceivers, and as baselines BERT (BertForMaskedLM, `huggingface.bert`) and ViT
+(ViTForImageClassification, `huggingface.vit`).
+
+Weights of Perceivers become DeepMind's conventions, by which the hub's were trained; see
+`huggingface.config`.
 
 The 7x7 kernel of the convolutional image classifier exists in two layouts, which its shape does
 not tell apart (`conv_kernel`). The hub's has its height and width swapped by the script that made
@@ -17,16 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import usage
+from perceiver import specs, usage
 from perceiver.models import build
 from perceiver.weights import batch_norm, files, tensors, torch_files
 from perceiver.weights.fill import fill
+from perceiver.weights.huggingface import bert
+from perceiver.weights.huggingface.classes import MODEL_TYPES, transformer_of
 from perceiver.weights.huggingface.config import sides, spec_of
 from perceiver.weights.huggingface.export import config_of, preprocessor_config, tokenizer_config
 from perceiver.weights.huggingface.names import BATCHES, rules
 from perceiver.weights.mapping import translate_back
 from perceiver.weights.native import Saved
 from perceiver.weights.stored import Arrays
+
+__all__ = ["CONV_KERNEL", "MODEL_TYPES", "WEIGHTS", "arrays", "find_weights", "read", "save"]
 
 CONV_KERNEL = "perceiver_conv_kernel"  # field of config.json
 WEIGHTS = (
@@ -67,6 +75,8 @@ def read(
     if spec is None:
         spec = spec_of(config, {name: x.shape for name, x in stored.items()}, processor)
     model = build(spec)
+    if transformer_of(model.spec) is bert:
+        stored = bert.tidied(stored)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
     params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)
@@ -76,8 +86,8 @@ def read(
 def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch") -> None:
     """Writes a folder that `from_pretrained` of Hugging Face's class loads.
 
-    Each file appears whole or not at all. With learned positions or a convolutional stem their
-    class does not compute what ours does, see `huggingface.config`.
+    Each file appears whole or not at all; for BERT none of a tokeniser. With learned positions or a
+    convolutional stem their Perceivers do not compute what ours do, see `huggingface.config`.
 
     Args:
       folder: is made if it is not there.
@@ -91,7 +101,7 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
     folder = pathlib.Path(folder)
     spec = saved.model.spec
     contents = {"config.json": config_of(spec, saved.usage)}
-    if spec.kind == "image_classifier":
+    if spec.kind in specs.IMAGE_CLASSIFIERS:
         contents["preprocessor_config.json"] = preprocessor_config(spec, saved.usage)
     if spec.kind == "masked_lm":
         contents["tokenizer_config.json"] = tokenizer_config(spec)
@@ -153,16 +163,21 @@ def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
     return content
 
 
-def _usage(spec, config: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, Any]:
+def _usage(
+    spec: specs.Spec, config: Mapping[str, Any], processor: Mapping[str, Any]
+) -> dict[str, Any]:
     names = {int(i): label for i, label in (config.get("id2label") or {}).items()}
     labels = [names.get(i) for i in range(getattr(spec, "classes", 0))]
     given = all(isinstance(label, str) for label in labels)
     real = given and any(label != f"LABEL_{i}" for i, label in enumerate(labels))
     found = usage.default(spec, labels if real else None)
+    transformer = transformer_of(spec)
+    if transformer is not None:
+        found |= transformer.usage_of(spec, config)
     if "image" in found:
         for name in ("mean", "std"):
             found["image"][name] = processor.get(f"image_{name}", found["image"][name])
         size, crop = (sides(processor.get(name)) for name in ("size", "crop_size"))
-        if size and crop:
+        if size and crop:  # a Perceiver's processor cuts out `crop`, and resizes that to `size`
             found["image"]["crop_fraction"] = size[0] / crop[0]
     return found

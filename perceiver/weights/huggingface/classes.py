@@ -1,9 +1,11 @@
-"""Hugging Face's Perceiver classes: defaults of their config, what their constructors fix."""
+"""Hugging Face's classes; of the Perceivers, defaults of their config and what constructors fix."""
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from perceiver import specs
+from perceiver.weights.huggingface import bert, vit
 
 # What a config.json leaves out has these values.
 DEFAULTS = {
@@ -63,9 +65,12 @@ TEXT = "PerceiverForMaskedLM"
 FLOW = "PerceiverForOpticalFlow"
 VIDEO = "PerceiverForMultimodalAutoencoding"
 CLASSES = (TEXT, *IMAGE_CLASSES, FLOW, VIDEO)
+TRANSFORMERS = {module.CLASS: module for module in (bert, vit)}  # have no Perceiver's config
+MODEL_TYPES = ("perceiver", *(module.MODEL_TYPE for module in TRANSFORMERS.values()))
 
 # Names that only one class's state dict has, most telling first.
 _TELLING = {
+    **{module.TELLING: name for name, module in TRANSFORMERS.items()},
     "embedding_decoder.bias": TEXT,
     "perceiver.output_postprocessor.modalities.audio.classifier.weight": VIDEO,
     "perceiver.input_preprocessor.conv_after_patches.weight": FLOW,
@@ -86,15 +91,33 @@ def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
     ]
     if not names:
         raise ValueError("neither config.json nor the names of the arrays tell the model's class")
-    if names[0] not in CLASSES:
+    known = (*CLASSES, *TRANSFORMERS)
+    if names[0] not in known:
         raise ValueError(
-            f"config.json's architectures say {names[0]}; supported are {', '.join(CLASSES)}"
+            f"config.json's architectures say {names[0]}; supported are {', '.join(known)}"
         )
     return names[0]
 
 
-def architecture(spec: specs.Backbone) -> str:
+def refuse_bodies(spec: specs.Backbone) -> None:
+    """Raises ValueError unless a spec is a Perceiver's, as their classes are."""
+    if not spec.has_latents:
+        raise ValueError(
+            f"Hugging Face's classes of this kind are Perceivers; this {spec.kind} has "
+            f"body={spec.body!r}, which they do not know: save it as native"
+        )
+
+
+def transformer_of(spec: specs.Spec) -> ModuleType | None:
+    """Returns the module that knows the class of a Transformer; None of a Perceiver."""
+    return next((x for x in TRANSFORMERS.values() if spec.kind == x.KIND), None)
+
+
+def architecture(spec: specs.Spec) -> str:
     """Returns Hugging Face's class for a spec."""
+    transformer = transformer_of(spec)
+    if transformer is not None:
+        return transformer.CLASS
     if spec.kind == "image_classifier":
         stems = {fixed["stem"]: name for name, fixed in IMAGE_CLASSES.items()}
         return stems[spec.stem]

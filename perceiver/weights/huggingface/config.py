@@ -6,6 +6,8 @@ whatever a config says, our models compute that code's conventions: the tanh app
 (but `save` marks a model of ours that has the exact one; load others with activation="gelu_erf"),
 no query residual in the decoder of learned positions (their class adds one), and a convolutional
 stem whose convolution and pool pad to the "same" size (theirs pads and pools otherwise).
+
+Of BERT and ViT, a config says all: see `huggingface.bert` and `huggingface.vit`.
 """
 
 import logging
@@ -17,6 +19,7 @@ from perceiver.weights.huggingface.classes import (
     FLOW,
     IMAGE_CLASSES,
     TEXT,
+    TRANSFORMERS,
     VIDEO,
     Shapes,
     class_of,
@@ -42,6 +45,8 @@ def spec_of(
       ValueError: a class or a choice that has no counterpart here.
     """
     name = class_of(config, shapes)
+    if name in TRANSFORMERS:
+        return TRANSFORMERS[name].spec_of(config, shapes)
     c = DEFAULTS | {key: x for key, x in config.items() if key in DEFAULTS}
     _check_types(c)
     activation = config.get(ACTIVATION, "gelu_tanh")

@@ -4,9 +4,15 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import specs
+from perceiver import flops, specs
 from perceiver import usage as defaults
-from perceiver.weights.huggingface.classes import DEFAULTS, architecture
+from perceiver.weights.huggingface.classes import (
+    DEFAULTS,
+    MODEL_TYPES,
+    architecture,
+    refuse_bodies,
+    transformer_of,
+)
 from perceiver.weights.huggingface.config import ACTIVATION, spec_of
 
 # Choices of how a model is trained or computed: they change no released number.
@@ -20,17 +26,36 @@ _FREE = (
 _HIDDEN_ACT = {"gelu_tanh": "gelu_pytorch_tanh", "gelu_erf": "gelu"}
 
 
-def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(spec: specs.Spec, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `config.json` with which Hugging Face's class builds the model of a spec.
 
     Raises:
       ValueError: they have no such model, or its constructor fixes a size that differs; lists all
         such fields.
     """
-    if spec.kind not in _OWN:
+    transformer = transformer_of(spec)
+    if transformer is not None:
+        config, model_type = transformer.config_of(spec, usage), transformer.MODEL_TYPE
+    elif spec.kind in _OWN:
+        config, model_type = _perceiver_config(spec), MODEL_TYPES[0]
+    else:
         raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
-    widths = _widths(spec)
-    config = DEFAULTS | {
+    if hasattr(spec, "classes"):
+        labels = usage.get("labels") or [f"LABEL_{i}" for i in range(spec.classes)]
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
+    config |= {
+        "architectures": [architecture(spec)],
+        "model_type": model_type,
+        "dtype": "float32",
+    }
+    _check(spec, config)
+    return config
+
+
+def _perceiver_config(spec: specs.Backbone) -> dict[str, Any]:
+    refuse_bodies(spec)
+    return DEFAULTS | {
         "num_latents": spec.latents,
         "d_latents": spec.latent_channels,
         "d_model": input_channels(spec),
@@ -43,24 +68,13 @@ def config_of(spec: specs.Backbone, usage: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_act": _HIDDEN_ACT[spec.activation],
         ACTIVATION: spec.activation,
         "attention_probs_dropout_prob": spec.attention_dropout_rate,
-        **widths,
+        **_widths(spec),
         **_OWN[spec.kind](spec),
     }
-    if hasattr(spec, "classes"):
-        labels = usage.get("labels") or [f"LABEL_{i}" for i in range(spec.classes)]
-        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
-        config["label2id"] = {label: i for i, label in enumerate(labels)}
-    config |= {
-        "architectures": [architecture(spec)],
-        "model_type": "perceiver",
-        "dtype": "float32",
-    }
-    _check(spec, config)
-    return config
 
 
-def preprocessor_config(spec: specs.ImageClassifier, usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `preprocessor_config.json` of their image processor."""
+def preprocessor_config(spec: specs.Spec, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `preprocessor_config.json` of the image processor that does as we do."""
     image = usage.get("image") or defaults.default(spec)["image"]
     size = dict(zip(("height", "width"), spec.image_shape[:2], strict=True))
     return {
@@ -91,15 +105,7 @@ def tokenizer_config(spec: specs.MaskedLM) -> dict[str, Any]:
 
 def input_channels(spec: specs.Backbone) -> int:
     """Returns C, the width of a model's byte array."""
-    if spec.kind == "masked_lm":
-        return spec.embedding_channels
-    if spec.kind == "optical_flow":
-        return spec.patch_channels + 2 + 4 * spec.bands
-    if spec.kind in ("clip_classifier", "video_autoencoder"):
-        return spec.channels
-    content = spec.image_shape[-1] if spec.stem == "pixels" else spec.stem_channels
-    fourier = spec.positions == "fourier"
-    return content + (2 + 4 * spec.bands if fourier else spec.position_channels)
+    return flops.byte_array(spec)[1]
 
 
 def _all_widths(spec: specs.Backbone) -> dict[str, int]:
@@ -191,6 +197,8 @@ def meaning(spec: specs.Spec) -> dict[str, Any]:
     Two specs of the same meaning are the same function of the same parameters.
     """
     fields = {name: x for name, x in spec.to_dict().items() if name not in _FREE}
+    if isinstance(spec, specs.ImageTransformer) and spec.positions == "learned":
+        fields = {k: x for k, x in fields.items() if k not in ("bands", "max_resolution")}
     if not isinstance(spec, specs.Backbone):
         return fields
     fields |= _all_widths(spec)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from perceiver import specs
-from perceiver.weights.mapping import KEEP, TRANSPOSE, Rule, Transform
+from perceiver.weights.huggingface.classes import refuse_bodies, transformer_of
+from perceiver.weights.huggingface.layers import linear, norm
+from perceiver.weights.mapping import Rule, Transform
 
 # The hub's 7x7 kernel was made from DeepMind's [H, W, I, O] by reversing all axes, so its height
 # and width are swapped: read as PyTorch reads it, it is DeepMind's kernel transposed. "hub" undoes
@@ -47,7 +49,7 @@ _SELF_NORMS = {
 _CROSS_NORMS = _SELF_NORMS | {"attention.self.layernorm2": "attend/norm_inputs"}
 
 
-def rules(spec: specs.Backbone, conv_kernel: str = "torch") -> tuple[Rule, ...]:
+def rules(spec: specs.Spec, conv_kernel: str = "torch") -> tuple[Rule, ...]:
     """Returns the table of a model: its parameters, and the averages of its state.
 
     Args:
@@ -57,8 +59,12 @@ def rules(spec: specs.Backbone, conv_kernel: str = "torch") -> tuple[Rule, ...]:
     Raises:
       ValueError: Hugging Face has no such model, or conv_kernel is unknown.
     """
+    transformer = transformer_of(spec)
+    if transformer is not None:
+        return tuple(transformer.rules(spec))
     if spec.kind not in _TABLES:
         raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
+    refuse_bodies(spec)
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
             "Hugging Face's classes are Perceiver IO models: one cross-attend, and queries as "
@@ -77,27 +83,13 @@ def rules(spec: specs.Backbone, conv_kernel: str = "torch") -> tuple[Rule, ...]:
     )
 
 
-def _linear(source: str, target: str) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"{target}/w", TRANSPOSE),
-        Rule(f"{source}.bias", f"{target}/b"),
-    ]
-
-
-def _norm(source: str, target: str, transform: Transform = KEEP) -> list[Rule]:
-    return [
-        Rule(f"{source}.weight", f"{target}/scale", transform),
-        Rule(f"{source}.bias", f"{target}/offset", transform),
-    ]
-
-
 def _block(source: str, target: str, norms: dict[str, str]) -> list[Rule]:
     """Rules of one attention block: its norms, four projections, two layers of the MLP."""
     found = []
     for theirs, ours in norms.items():
-        found += _norm(f"{source}.{theirs}", f"{target}/{ours}")
+        found += norm(f"{source}.{theirs}", f"{target}/{ours}")
     for theirs, ours in _PROJECTIONS.items():
-        found += _linear(f"{source}.{theirs}", f"{target}/{ours}")
+        found += linear(f"{source}.{theirs}", f"{target}/{ours}")
     return found
 
 
@@ -108,7 +100,7 @@ def _decoder(scope: str) -> list[Rule]:
 
 def _projecting_decoder() -> list[Rule]:
     scope = "perceiver.decoder.decoder"
-    return _decoder(scope) + _linear(f"{scope}.final_layer", "outputs/decoder/out")
+    return _decoder(scope) + linear(f"{scope}.final_layer", "outputs/decoder/out")
 
 
 def _image_classifier(spec: specs.ImageClassifier, conv_kernel: str) -> list[Rule]:
@@ -121,19 +113,19 @@ def _image_classifier(spec: specs.ImageClassifier, conv_kernel: str) -> list[Rul
             Rule(f"{scope}.convnet_1x1.bias", "inputs/project/b"),
         ]
     if spec.stem == "conv":
-        norm, ours = f"{scope}.convnet.batchnorm", "inputs/stem/batch_norm"
+        theirs, ours = f"{scope}.convnet.batchnorm", "inputs/stem/batch_norm"
         found += [
             Rule(f"{scope}.convnet.conv.weight", "inputs/stem/w", CONV_KERNELS[conv_kernel]),
-            *_norm(norm, ours, CHANNELS),
-            Rule(f"{norm}.running_mean", f"{ours}/~/mean_ema/average", CHANNELS),
-            Rule(f"{norm}.running_var", f"{ours}/~/var_ema/average", CHANNELS),
+            *norm(theirs, ours, CHANNELS),
+            Rule(f"{theirs}.running_mean", f"{ours}/~/mean_ema/average", CHANNELS),
+            Rule(f"{theirs}.running_var", f"{ours}/~/var_ema/average", CHANNELS),
             Rule(BATCHES, None),  # see batch_norm
         ]
     if spec.positions == "learned":
         positions = f"{scope}.position_embeddings.position_embeddings"
         found += [
             Rule(positions, "inputs/positions/table"),
-            *_linear(f"{scope}.positions_projection", "inputs/project_positions"),
+            *linear(f"{scope}.positions_projection", "inputs/project_positions"),
         ]
     return found
 
@@ -153,7 +145,7 @@ def _masked_lm(spec: specs.MaskedLM, conv_kernel: str) -> list[Rule]:
 
 def _optical_flow(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
     project = "perceiver.input_preprocessor.conv_after_patches"
-    return [*_projecting_decoder(), *_linear(project, "inputs/project")]
+    return [*_projecting_decoder(), *linear(project, "inputs/project")]
 
 
 def _video_autoencoder(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
@@ -166,7 +158,7 @@ def _video_autoencoder(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
             Rule(f"{inputs}.padding.{theirs}", f"inputs/{ours}/padding/table"),
             Rule(f"{inputs}.mask.{theirs}", f"inputs/{ours}/mask_token/table"),
             Rule(f"{decoder}.padding.{theirs}", f"outputs/{ours}/padding/table"),
-            *_linear(project, f"outputs/{ours}/project"),
+            *linear(project, f"outputs/{ours}/project"),
         ]
     return found
 

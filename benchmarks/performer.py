@@ -1,0 +1,107 @@
+"""Performer: the error of random features, what they save, and a trained model swapped to them.
+
+    python -m benchmarks.performer [--smoke] [--json FILE] [--png FILE] [--folder runs/performer]
+        [--parts error scaling swap]
+
+Prints three tables and draws `performer.png` (2009.14794, figures 2 and 4, 3 and 5 in small). The
+swap trains four small models (`performer_swap`); what is interrupted goes on where it stopped.
+"""
+
+import argparse
+import json
+import pathlib
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks import performer_error, performer_scaling, performer_swap
+
+PARTS = ("error", "scaling", "swap")
+PICTURE = pathlib.Path(__file__).with_name("performer.png")
+COLOURS = {
+    "positive": "#1f6fb4",
+    "hyperbolic": "#2ca02c",
+    "trigonometric": "#d9541e",
+    "ReLU": "#8c564b",
+    "exact": "#444444",
+}
+
+
+def draw(found: dict, path: pathlib.Path) -> None:
+    """Draws errors above, time and memory below."""
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, 2)
+    _draw_kernels(panels[0, 0], found["kernel"])
+    _draw_attention(panels[0, 1], found["attention"])
+    for axes, (field, label) in zip(panels[1], performer_scaling.FIELDS.items(), strict=True):
+        for kernel in performer_scaling.KERNELS.values():
+            for work, style in zip(performer_scaling.WORKS, ("o:", "s-"), strict=True):
+                points = performer_scaling.points(found["scaling"], kernel, work, field)
+                x, y = zip(*points, strict=True)
+                name = f"{kernel}, {work}: exponent {performer_scaling.slope(points):.2f}"
+                axes.loglog(x, y, style, color=COLOURS[kernel], label=name, markersize=4)
+        axes.set(xlabel="elements", ylabel=label)
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_kernels(axes, rows: list[dict]) -> None:
+    for kind in performer_error.KINDS:
+        for orthogonal, marker in ((False, "o"), (True, "x")):
+            own = [r for r in rows if (r["kind"], r["orthogonal"]) == (kind, orthogonal)]
+            angles = [row["angle"] for row in own]
+            name = f"{kind}, {'orthogonal' if orthogonal else 'independent'}"
+            measured = [row["measured"] for row in own]
+            axes.semilogy(angles, measured, marker, color=COLOURS[kind], label=name, markersize=4)
+        axes.semilogy(angles, [row["closed_form"] for row in own], "-", color=COLOURS[kind], lw=1)
+    axes.set(xlabel="angle between x and y", ylabel="squared error of exp(x . y); lines: theory")
+
+
+def _draw_attention(axes, rows: list[dict]) -> None:
+    for kind in performer_error.KINDS:
+        for orthogonal, style in ((False, "o:"), (True, "x-")):
+            own = [r for r in rows if (r["kind"], r["orthogonal"]) == (kind, orthogonal)]
+            x, y = [row["features"] for row in own], [row["error"] for row in own]
+            name = f"{kind}, {'orthogonal' if orthogonal else 'independent'}"
+            axes.loglog(x, y, style, color=COLOURS[kind], label=name, markersize=4)
+    axes.set(xlabel="random directions", ylabel="relative squared error of attention")
+
+
+def main() -> None:
+    """Measures, prints the tables, draws the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/performer"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=pathlib.Path, help="write all figures there too")
+    parser.add_argument("--png", type=pathlib.Path, help=f"default {PICTURE.name}")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to try it")
+    options = parser.parse_args()
+    found, smoke = {"smoke": options.smoke}, options.smoke
+    if "error" in options.parts:
+        found["kernel"] = performer_error.kernel_rows()
+        sizes = {"length": 64, "features": (4, 16)} if smoke else {}
+        found["attention"] = performer_error.attention_rows(**sizes)
+        print(performer_error.table(found["attention"]), end="\n\n")
+    if "scaling" in options.parts:
+        found["scaling"] = performer_scaling.rows(*([(64, 256)] if smoke else []))
+        print(performer_scaling.table(found["scaling"]), end="\n\n")
+    if "swap" in options.parts:
+        found["swap"] = performer_swap.measure(options.folder, smoke)
+        print(performer_swap.table(found["swap"]), end="\n\n")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2))
+    picture = options.png or (None if smoke else PICTURE)
+    if picture and {"error", "scaling"} <= set(options.parts):
+        draw(found, picture)
+        print(f"wrote {picture}")
+    if smoke:
+        print("a smoke run: the figures mean nothing")
+
+
+if __name__ == "__main__":
+    main()
