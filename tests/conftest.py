@@ -4,6 +4,7 @@ The settings are environment variables, set before JAX or Matplotlib is imported
 programs which tests start as child processes run under the same rules.
 """
 
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -16,10 +17,21 @@ if "jax" in sys.modules:
         "find the pytest plugin that imports it and disable it with `-p no:NAME`"
     )
 
-_DEVICES = "--xla_force_host_platform_device_count"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_FLAGS = {"xla_force_host_platform_device_count": "8"}
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    # Most of a test's time is compiling programs that run once or twice: optimise them less.
+    _FLAGS |= {
+        "xla_backend_optimization_level": "0",
+        "xla_llvm_disable_expensive_passes": "true",
+        "xla_cpu_parallel_codegen_split_count": "1",
+    }
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # others stop at a flag they lack
+        _FLAGS["xla_cpu_use_fusion_emitters"] = "false"
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [*_given.split(), *(f"--{k}={v}" for k, v in _FLAGS.items() if f"--{k}=" not in _given)]
+)
 # [N] + [B, N] must be written with an explicit axis: silent broadcasting hides swapped axes.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MPLBACKEND", "Agg")
