@@ -12,7 +12,9 @@ ARGS ?=
 # Processes that share the tests, whole files each; one takes up to 6 GiB.
 WORKERS ?= 2
 # A process that crashes ends the run: replaced, the run may wait for it for ever.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+# The order of the files is that of tests/conftest.py: those with slow tests come first.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+    --max-worker-restart 0
 # The interpreters that `make pins` freezes.
 PYTHON311 ?= python3.11
 PYTHON312 ?= python3.12

@@ -4,6 +4,7 @@ The settings are environment variables, set before JAX or Matplotlib is imported
 programs which tests start as child processes run under the same rules.
 """
 
+import collections
 import importlib.metadata
 import os
 import pathlib
@@ -64,8 +65,13 @@ def _mappings() -> int:
         return 0
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has left out what it leaves out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests that need what this machine or this run does not have."""
+    """Skips tests that need what this machine or this run has not; puts long files first.
+
+    Processes that share the tests take whole files in this order: one that came last would run
+    alone, while the others have nothing left.
+    """
     missing = {
         "gpu": (jax.default_backend() != "gpu", "needs a GPU; set JAX_PLATFORMS=cuda"),
         "network": (
@@ -77,6 +83,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (is_missing, reason) in missing.items():
             if is_missing and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    tests = collections.Counter(item.path for item in items)
+    slow = collections.Counter(item.path for item in items if "slow" in item.keywords)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))  # stable within a file
 
 
 @pytest.fixture(scope="module", autouse=True)
