@@ -4,7 +4,7 @@
         [--parts error scaling swap]
 
 Prints three tables and draws `performer.png` (2009.14794, figures 2 and 4, 3 and 5 in small). The
-swap trains four small models (`performer_swap`); what is interrupted goes on where it stopped.
+swap trains five small models (`performer_swap`); what is interrupted goes on where it stopped.
 """
 
 import argparse
