@@ -64,6 +64,7 @@ _PERFORMER = {
     "position_start": "sinusoids",
     "kernel": "favor_relu",
     "kernel_features": 64,  # for heads of 24 channels
+    "kernel_redraw": False,  # as is usual with ReLU; drawn anew, small models learn less of them
 }
 _SMALL = {
     **_EMBEDDED,
