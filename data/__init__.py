@@ -109,9 +109,8 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: choose one of {SPLITS}")
     dataset = _module(config.source).dataset(config, split, seed=seed, train=train)
-    if config.eval_examples and not train:
-        few = Few(dataset.source, config.eval_examples)
-        dataset = dataclasses.replace(dataset, source=few)
+    if (few := _few(config)) and not train:
+        dataset = dataclasses.replace(dataset, source=Few(dataset.source, few))
     return Batches(
         dataset,
         batch_size=batch_size,
@@ -127,10 +126,10 @@ def load(
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
     found = _module(config.source).info(config)
-    if not config.eval_examples:
-        return found
-    few = min(found.examples["validation"], config.eval_examples)
-    return dataclasses.replace(found, examples=found.examples | {"validation": few})
+    if few := _few(config):
+        few = min(found.examples["validation"], few)
+        found = dataclasses.replace(found, examples=found.examples | {"validation": few})
+    return found
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
@@ -144,6 +143,15 @@ def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
             f"data.source {config.source!r} is no text: choose stdlib_text or text:NAME"
         )
     return module.stream(config, split)
+
+
+def _few(config: Any) -> int:
+    """Returns how many examples evaluations see; 0: all."""
+    if config.eval_examples < 0:
+        raise ValueError(
+            f"data.eval_examples must be at least 0 (0: all), got {config.eval_examples}"
+        )
+    return config.eval_examples
 
 
 def _module(name: str) -> ModuleType:
