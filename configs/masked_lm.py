@@ -102,6 +102,7 @@ _DEEPNET = {
     "heads": 2,
     "widening": 1,
     "residual": "deepnorm",
+    "norm_learned": False,
     "remat": "sqrt",
     "embedding_scale": 0.1,
     "position_scale": 0.1,
@@ -167,7 +168,7 @@ def _deepnet(c):
     """One core, five minutes: 1,000 layers show that they learn, not how far."""
     c.data.update(masking="byte", batch_size=16, eval_batch_size=256, eval_examples=1024)
     c.train.update(steps=400, log_every=10, eval_every=100, save_every=400)
-    c.optim.update(name="adamw", lr=1e-3, warmup_steps=50, clip_norm=1.0)
+    c.optim.update(name="adamw", lr=1e-3, warmup_steps=30, clip_norm=1.0)
 
 
 def _small(c):
