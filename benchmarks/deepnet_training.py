@@ -41,13 +41,13 @@ class Trial:
 
 
 TRIALS = (
-    Trial(model="transformer", residual="deepnorm", rate=1e-3, steps=400),
-    Trial(model="transformer", residual="post_norm", rate=1e-3, steps=400),
-    Trial(model="transformer", residual="post_norm", rate=1e-4, steps=200),
-    Trial(model="transformer", residual="pre_norm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="deepnorm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="post_norm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="pre_norm", rate=1e-3, steps=400),
+    Trial(model="transformer", residual="deepnorm", rate=5e-3, steps=400),
+    Trial(model="transformer", residual="post_norm", rate=5e-3, steps=400),
+    Trial(model="transformer", residual="post_norm", rate=5e-4, steps=200),
+    Trial(model="transformer", residual="pre_norm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="deepnorm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="post_norm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="pre_norm", rate=5e-3, steps=400),
 )
 
 
