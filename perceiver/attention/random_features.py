@@ -70,7 +70,7 @@ class Features(NamedTuple):
     """
 
     values: jax.Array  # [..., width m], of size one (relu: of that of x)
-    log_scale: jax.Array  # [..., 1]
+    log_scale: jax.Array  # [..., 1], or the same for all elements [1, ..., 1]
 
 
 class Map(NamedTuple):
@@ -98,7 +98,8 @@ def _trigonometric(projected, half_square):
 
 
 def _relu(projected, half_square):
-    return Features(jnp.maximum(projected, 0.0), jnp.zeros_like(half_square))
+    # one zero for all: XLA would take maxima of many at compile time
+    return Features(jnp.maximum(projected, 0.0), jnp.zeros((1,) * half_square.ndim))
 
 
 MAPS = {

@@ -50,6 +50,7 @@ def loop(kind, w, q, k, v, seen, shift=0.0):
         [np.asarray(x, np.float64) for x in found]
         for found in jax.jit(of_features, static_argnums=0)(kind, w, q, k)
     )
+    of_k[1] = np.broadcast_to(of_k[1], (*of_k[0].shape[:3], 1))
     y, floor = np.zeros((*q.shape[:3], V)), MAPS[kind].floor
     for b, h, i in np.ndindex(B, H, q.shape[1]):
         keys = seen[b, i]
@@ -209,12 +210,13 @@ class TestCausal:
         np.testing.assert_array_equal(y[:, :7], changed[:, :7])
         assert np.abs(y[:, -1] - changed[:, -1]).min() > 0.1
 
-    def test_features_that_are_signed(self, rng):
+    @pytest.mark.parametrize("kind", [SIGNED, "relu"])
+    def test_features_without_a_maximum(self, kind, rng):
         q, k, v, mask = self.draw(rng)
-        attend = functools.partial(favor.attend_causal, kind=SIGNED, features=M, chunk=5)
+        attend = functools.partial(favor.attend_causal, kind=kind, features=M, chunk=5)
         y = jax.jit(attend)(q, k, v, key_mask=mask)
         seen = mask[:, None] & np.tri(K, dtype=bool)
-        assert_close(y, loop(SIGNED, favor.draw(None, M, C), q, k, v, seen), SIGNED)
+        assert_close(y, loop(kind, favor.draw(None, M, C), q, k, v, seen), kind)
 
 
 class TestStream:
