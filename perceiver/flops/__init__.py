@@ -4,13 +4,12 @@ A multiply and an add are two FLOPs, as in the papers (Perceiver, appendix B; Pe
 D). What is counted are the matrix products and convolutions of the dense form, that is of the
 `reference` attention kernel on the whole byte array and all queries; a path that exploits structure
 does less. An approximate kernel is another model, and its own products are counted: projections on
-random directions, sums over keys, products with queries. Of two projections that are multiplied
+random directions, sums over keys, products with queries and what normalises them. Of two projections that are multiplied
 before they are used, the product is counted. A "SAME" convolution counts its padding.
 
 Left out is what costs a few FLOPs per element rather than per element and channel: norms, softmax,
 GELU, biases, residual sums, pooling, Fourier features and transforms: about half a percent at the
-papers' sizes. Of approximate kernels, it is also what is summed to normalise (for heads of 64
-channels, a 64th of the sums) and the drawing of directions.
+papers' sizes. Of approximate kernels, it is also the drawing of directions.
 """
 
 from collections.abc import Mapping

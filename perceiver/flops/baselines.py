@@ -29,7 +29,7 @@ def _transformer(spec: specs.Transformer) -> tuple[Row, ...]:
         keys=(elements, width),
         qk_channels=width,
         v_channels=width,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.heads),
     ) | mlp(elements, width, spec.widening)
     inside = rows("processors", layer, times=spec.layers)
     if isinstance(spec, specs.MaskedLMTransformer):  # whose inputs are looked up and added

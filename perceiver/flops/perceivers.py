@@ -41,7 +41,7 @@ def _cross_attends(spec: specs.Backbone) -> list[Row]:
         keys=(elements, channels),
         qk_channels=spec.cross_qk_channels or channels,
         v_channels=spec.cross_v_channels or channels,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.cross_heads),
     ) | mlp(latents, width, spec.cross_widening)
     return rows("cross-attends", cross, times=len(spec.sharing.stages))
 
@@ -53,7 +53,7 @@ def _self_attend(spec: specs.Backbone) -> dict[str, int]:
         keys=features,
         qk_channels=spec.self_qk_channels or width,
         v_channels=spec.self_v_channels or width,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.self_heads),
     ) | mlp(elements, width, spec.self_widening)
 
 
@@ -92,7 +92,7 @@ def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[R
         keys=(latents, width),
         qk_channels=width,
         v_channels=width,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     classes = {"classes": linear(1, spec.query_channels, spec.classes)}
     return rows("outputs", attend | mlp(1, spec.query_channels, widening=1) | classes)
@@ -129,7 +129,7 @@ def _flow_outputs(spec: specs.OpticalFlow) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels or spec.latent_channels,
         v_channels=spec.query_v_channels or spec.latent_channels,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     flow = {"flow": linear(pixels, channels, 2)}
     return rows("outputs", attend | mlp(pixels, channels, widening=1) | flow)
@@ -156,7 +156,7 @@ def _video_outputs(spec: specs.VideoAutoencoder) -> list[Row]:
         keys=(latents, width),
         qk_channels=width,
         v_channels=width,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     of_latents = [  # by each modality, with the same weights
         Row(part="outputs", operation=name, once=attend.pop(name), times=len(sizes))
@@ -188,7 +188,7 @@ def _text_outputs(spec: specs.MaskedLM) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     vocabulary = {"vocabulary": linear(length, channels, spec.vocabulary)}
     return rows("outputs", attend | mlp(length, channels, widening=1) | vocabulary)
@@ -202,7 +202,7 @@ def _text_class_outputs(spec: specs.TextClassifier) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     hidden = len(spec.heads) * linear(1, channels, channels)
     heads = {"hidden": hidden, "classes": linear(1, channels, spec.classes)}
@@ -219,7 +219,7 @@ def _sentence_outputs(spec: specs.SentenceEncoder) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
-        **kernel_of(spec),
+        **kernel_of(spec, spec.query_heads),
     )
     return rows("outputs", attend | mlp(1, channels, widening=1))
 

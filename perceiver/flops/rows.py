@@ -41,10 +41,11 @@ def attention(
     keys: tuple[int, int],
     qk_channels: int,
     v_channels: int,
+    heads: int,
     kernel: str,
     features: int,
 ) -> dict[str, int]:
-    """Queries (elements, channels) attend to keys; the number of heads cancels out."""
+    """Queries (elements, channels) attend to keys; of exact kernels, heads cancel out."""
     (q_elements, q_channels), (k_elements, k_channels) = queries, keys
     if kernel in APPROXIMATE:
         width = features * random_features.MAPS[kernel.removeprefix("favor_")].width
@@ -53,6 +54,7 @@ def attention(
             "features of keys": linear(k_elements, qk_channels, features),
             "sums over keys": linear(k_elements, width, v_channels),
             "weighted values": linear(q_elements, width, v_channels),
+            "normalisers": linear(k_elements, width, heads) + linear(q_elements, width, heads),
         }
     else:
         attend = {
@@ -68,9 +70,9 @@ def attention(
     }
 
 
-def kernel_of(spec: Backbone | Transformer) -> dict[str, str | int]:
-    """Returns what `attention` has to know of a spec's kernel."""
-    return {"kernel": spec.kernel, "features": spec.kernel_features}
+def kernel_of(spec: Backbone | Transformer, heads: int) -> dict[str, str | int]:
+    """Returns what `attention` has to know of a spec's kernel, and of the heads of its use."""
+    return {"heads": heads, "kernel": spec.kernel, "features": spec.kernel_features}
 
 
 def mlp(elements: int, channels: int, widening: int) -> dict[str, int]:
