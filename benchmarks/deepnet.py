@@ -10,7 +10,7 @@ PART is one of (default: all)
   memory     temporary memory of a gradient against depth, for each choice of remat
 
 What a part finds is kept in FOLDER/PART.json, out of which the tables and FOLDER/deepnet.png come:
-parts may be run one by one, and `training` may be given trials by `--trials`, by their numbers.
+parts may be run one by one.
 """
 
 import argparse
@@ -28,26 +28,28 @@ TINY = (4, 16, 64)  # depths of a smoke run
 
 
 def training(options: argparse.Namespace) -> Rows:
-    """Trains all trials, or those of `--trials`."""
-    numbers = options.trials or range(len(deepnet_training.TRIALS))
-    chosen = [deepnet_training.TRIALS[number] for number in numbers]
-    return [deepnet_training.train(x, options.folder, smoke=options.smoke) for x in chosen]
+    """Trains all trials."""
+    trials = deepnet_training.TRIALS[: 1 if options.smoke else None]
+    return [deepnet_training.train(x, options.folder, smoke=options.smoke) for x in trials]
 
 
 def update(options: argparse.Namespace) -> Rows:
     """Measures updates at all depths."""
     depths = TINY[:1] if options.smoke else deepnet_update.DEPTHS
+    residuals = deepnet_update.RESIDUALS[: 1 if options.smoke else None]
     return [
         dataclasses.asdict(deepnet_update.measure(residual, layers))
+        for residual in residuals
         for layers in depths
-        for residual in deepnet_update.RESIDUALS
     ]
 
 
 def memory(options: argparse.Namespace) -> Rows:
     """Compiles gradients at all depths."""
     depths = TINY if options.smoke else deepnet_memory.DEPTHS
-    return [dataclasses.asdict(row) for row in deepnet_memory.measure_all(depths)]
+    remats = REMAT[1:2] if options.smoke else REMAT
+    rows = [deepnet_memory.measure(remat, layers) for remat in remats for layers in depths]
+    return [dataclasses.asdict(row) for row in rows]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
@@ -76,15 +78,14 @@ def _training_table(rows: Rows) -> str:
 
 
 def _update_table(rows: Rows) -> str:
-    heads = ("residual", "layers", "gradient", "descent", "bound", "ratio")
-    lines = [_line(*heads, "AdamW", "bound", "ratio"), _line(*["---"] * 9)]
-    for row in sorted(rows, key=lambda row: row["residual"]):
-        cells = [f"{row['gradient']:.3g}"]
-        for name in ("descent", "adam"):
-            measured, bound = row[name], row[f"{name}_bound"]
-            beside = ("", "") if bound is None else (f"{bound:.3g}", f"{measured / bound:.2f}")
-            cells += [f"{measured:.3g}", *beside]
-        lines.append(_line(row["residual"], f"{row['layers']:,}", *cells))
+    kinds = (*deepnet_update.KINDS, "all")
+    heads = ("residual", "layers", "spread", "update", "bound", *kinds)
+    lines = [_line(*heads), _line(*["---"] * len(heads))]
+    for name in ("descent", "adam"):
+        for row in rows:
+            about = (row["residual"], f"{row['layers']:,}", f"{row['spread']:.2g}", name)
+            numbers = (row[f"{name}_bound"], *(row[name][kind] for kind in kinds))
+            lines.append(_line(*about, *(f"{number:.3g}" for number in numbers)))
     return "\n".join(lines)
 
 
@@ -92,7 +93,7 @@ def _memory_table(rows: Rows) -> str:
     depths = sorted({row["layers"] for row in rows})
     heads = ("remat", *(f"{layers:,} layers" for layers in depths), "grows with depth to the")
     lines = [_line(*heads), _line(*["---"] * len(heads))]
-    for remat in REMAT:
+    for remat in dict.fromkeys(row["remat"] for row in rows):
         own = [deepnet_memory.Memory(**row) for row in rows if row["remat"] == remat]
         sizes = [f"{row.temporary / 2**20:,.1f} MiB" for row in own]
         lines.append(_line(remat, *sizes, f"{deepnet_memory.exponent(own):.2f}"))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.processor import REMAT, Processor
+from perceiver.processor import Processor
 from perceiver.residual import join
 
 DEPTHS = (64, 256, 1024, 4096)
@@ -43,11 +43,6 @@ def measure(remat: str, layers: int) -> Memory:
         temporary=memory.temp_size_in_bytes,
         parameters=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
     )
-
-
-def measure_all(depths: Sequence[int] = DEPTHS) -> list[Memory]:
-    """Measures all choices at all depths."""
-    return [measure(remat, layers) for remat in REMAT for layers in depths]
 
 
 def exponent(rows: Sequence[Memory]) -> float:

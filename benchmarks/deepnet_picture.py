@@ -50,23 +50,23 @@ def _points(curve: list[list[float]]) -> tuple[list[float], list[float]]:
 
 
 def _update(axes: Axes, rows: Rows) -> None:
-    """Of gradient descent full lines, of AdamW broken ones; bounds are thin."""
-    kinds = {"descent": ("one step of descent", "-"), "adam": ("AdamW", "--")}
-    for residual, colour in COLOURS.items():
-        own = sorted((r for r in rows if r["residual"] == residual), key=lambda r: r["layers"])
+    """Of one step of gradient descent: weights and their bound, and what norms learn."""
+    for residual in dict.fromkeys(row["residual"] for row in rows):
+        own, colour = [row for row in rows if row["residual"] == residual], COLOURS[residual]
         depths = [row["layers"] for row in own]
-        for name, (what, style) in kinds.items():
-            label = f"{residual}, {what}"
-            axes.loglog(depths, [r[name] for r in own], f"o{style}", color=colour, label=label)
-            bounds = [row[f"{name}_bound"] for row in own]
-            if None not in bounds:
-                axes.loglog(depths, bounds, style, color=colour, linewidth=0.7, alpha=0.6)
+        for kind, style in (("weights", "o-"), ("norms", "s:")):
+            sizes = [row["descent"][kind] for row in own]
+            axes.loglog(depths, sizes, style, color=colour, label=f"{residual}, {kind}")
+        bounds = [row["descent_bound"] for row in own]
+        axes.loglog(depths, bounds, "--", color=colour, linewidth=0.8, label=f"{residual}, bound")
     axes.set(xlabel="layers", ylabel="change of the features, root mean square")
-    axes.set_title("what an update does (thin: the bound of theorem 4.2)")
+    axes.set_title("one step of descent (bound: theorem 4.2, for weights)")
 
 
 def _memory(axes: Axes, rows: Rows) -> None:
     for remat, colour in zip(REMAT, _REMAT_COLOURS, strict=True):
+        if not any(row["remat"] == remat for row in rows):
+            continue
         own = [row for row in rows if row["remat"] == remat]
         sizes = [row["temporary"] / 2**20 for row in own]
         axes.loglog([r["layers"] for r in own], sizes, "o-", color=colour, label=f"remat {remat}")

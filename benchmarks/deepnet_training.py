@@ -41,40 +41,41 @@ class Trial:
 
 
 TRIALS = (
-    Trial(model="transformer", residual="deepnorm", rate=1e-3, steps=400),
-    Trial(model="transformer", residual="post_norm", rate=1e-3, steps=400),
-    Trial(model="transformer", residual="post_norm", rate=1e-4, steps=200),
-    Trial(model="transformer", residual="pre_norm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="deepnorm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="post_norm", rate=1e-3, steps=400),
-    Trial(model="perceiver", residual="pre_norm", rate=1e-3, steps=400),
+    Trial(model="transformer", residual="deepnorm", rate=5e-3, steps=400),
+    Trial(model="transformer", residual="post_norm", rate=5e-3, steps=400),
+    Trial(model="transformer", residual="post_norm", rate=5e-4, steps=200),
+    Trial(model="transformer", residual="pre_norm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="deepnorm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="post_norm", rate=5e-3, steps=400),
+    Trial(model="perceiver", residual="pre_norm", rate=5e-3, steps=400),
 )
 
 
 def train(trial: Trial, folder: pathlib.Path, *, smoke: bool = False) -> dict[str, Any]:
-    """Trains in its own folder, going on where that run stopped.
+    """Trains in its own folder, going on where that run stopped; a run that is over is only read.
 
     Returns:
-      The trial's fields; "layers" and "parameters"; "curve", [step, bits] of the training bytes
-      hidden since the row before; "held_out", the same of validation; "unigram" and "bigram",
-      bits of these predictors on the same hidden bytes; and "diverged", the guard's words where a
-      number was not finite, else "".
+      The trial's fields; "layers"; "curve", [step, bits] of the training bytes that were hidden
+      since the row before; "held_out", the same of validation; "unigram" and "bigram", bits of
+      these predictors on the same hidden bytes; and "diverged", the guard's words where a number
+      was not finite, else "".
     """
-    config = config_of(trial, smoke=smoke)
+    config, run = config_of(trial, smoke=smoke), folder / trial.name
     diverged = ""
-    try:
-        loop.run(config, folder / trial.name)
-    except NonFiniteError as error:
-        diverged = str(error)
-    rows = journal.read(folder / trial.name / "metrics.jsonl")
+    if not (run / "model").exists():  # exported at the end
+        try:
+            loop.run(config, run)
+        except NonFiniteError as error:
+            diverged = str(error)
+    rows = journal.read(run / "metrics.jsonl")
     held_out = [row for row in rows if row.get("validation/bits") is not None]
     return {
         **dataclasses.asdict(trial),
         "layers": config.model.layers,
         "curve": [[row["step"], row["bits"]] for row in rows if row.get("bits") is not None],
         "held_out": [[row["step"], row["validation/bits"]] for row in held_out],
-        "unigram": held_out[-1]["validation/unigram"] if held_out else None,
-        "bigram": held_out[-1]["validation/bigram"] if held_out else None,
+        "unigram": held_out[-1]["validation/unigram/bits"] if held_out else None,
+        "bigram": held_out[-1]["validation/bigram/bits"] if held_out else None,
         "diverged": diverged,
     }
 

@@ -1,19 +1,19 @@
 """How far one update moves a model's output, against its depth (DeepNet, section 4 and figure 5).
 
 What is measured is ||F(x, theta*) - F(x, theta)||: F(x, theta) are the features behind the last
-layer for a batch x of text, ||.|| their root mean square, so that a layer norm's output has size 1.
-theta are the stack's parameters, and theta* what they are after one plain step of gradient descent,
-or a few of AdamW, on the bytes hidden in x. Embedding, positions and the head's bias, of which the
-theory does not speak, stay as they are.
+layer for a batch x of text, ||.|| their root mean square, so that what a norm gives has size 1.
+theta* is theta after one plain step of gradient descent, or after a few of AdamW, on the bytes
+hidden in x. Embedding, positions and the head's bias, of which the theory does not speak, stay.
 
-Beside it stands the bound of theorem 4.2,
+It is measured for all parameters of the stack, and for some of them: theta + (theta* - theta) there
+alone. "weights" are those of theorem 4.2: of values and attention outputs, and of MLPs. The theorem
+bounds what their updates do by
 
   sum over branches i of sqrt(v_i^2 + w_i^2) / alpha * ||theta_i* - theta_i||,
 
-with the actual updates: v_i = w_i = beta, the gain that values and outputs, or both layers of an
-MLP, start from (1 in a post-norm stack), and the Euclidean norm of all parameters of branch i, its
-queries, keys, biases and norm included. The theory derives it for one channel and for weights
-without bias; of 32 channels it holds up to a constant. A pre-norm stack has no such bound.
+which stands beside it, evaluated with the actual updates: v_i = w_i = beta, the gain that both
+matrices of a branch start from (1 in a post-norm stack), and the Euclidean norm of both updates.
+It is derived for one channel and without biases; of 32 channels it holds up to a constant.
 """
 
 import dataclasses
@@ -29,10 +29,11 @@ from perceiver.processor import is_stacked
 from perceiver.residual import Join
 from train import experiment
 
-RESIDUALS = ("post_norm", "deepnorm", "pre_norm")
+RESIDUALS = ("post_norm", "deepnorm")
 DEPTHS = (6, 12, 25, 50, 100, 200, 500, 1000)
+KINDS = ("weights", "queries", "biases", "norms")  # of a stack's parameters; queries: keys too
 DESCENT_RATE = 0.01
-ADAM_RATE = 1e-3
+ADAM_RATE = 1e-4
 ADAM_STEPS = 8
 
 Tree = Any
@@ -44,17 +45,17 @@ class Update:
 
     residual: str
     layers: int
-    gradient: float  # Euclidean norm of the stack's gradient, before the first update
-    descent: float  # change of the features by a step of gradient descent
-    descent_bound: float | None  # theorem 4.2; None: a pre-norm stack
-    adam: float  # change of the features by ADAM_STEPS of AdamW
-    adam_bound: float | None
+    spread: float  # standard deviation of the features over positions: 0 if all are the same
+    descent: dict[str, float]  # change by a step of gradient descent, of each kind and of "all"
+    descent_bound: float  # theorem 4.2
+    adam: dict[str, float]  # change by ADAM_STEPS of AdamW
+    adam_bound: float
 
 
 def measure(residual: str, layers: int, *, seed: int = 0) -> Update:
-    """Updates a fresh model of `configs/masked_lm.py:deepnet`, but for its depth and residual."""
+    """Updates a fresh model of `configs/masked_lm.py:deepnet`, but with norms that learn."""
     config = masked_lm.get_config("deepnet")
-    config.model.update(residual=residual, layers=layers, remat="layer")
+    config.model.update(residual=residual, layers=layers, norm_learned=True, remat="layer")
     parts = experiment.make(config)
     model, batch = parts.task.model, parts.first_batch()
     batch = {name: x[: config.data.batch_size] for name, x in batch.items()}
@@ -62,7 +63,7 @@ def measure(residual: str, layers: int, *, seed: int = 0) -> Update:
     @jax.jit
     def run(key):
         params, state = model.init(key)
-        rest, stack = split(params)
+        rest, stack = _split(params)
 
         def features(stack):
             return model.encode(rest | stack, state, batch).astype(jnp.float32)
@@ -71,53 +72,76 @@ def measure(residual: str, layers: int, *, seed: int = 0) -> Update:
             sums, _ = parts.task.loss(rest | stack, state, None, batch, is_training=False)
             return sums["loss"][0] / sums["loss"][1]
 
-        gradient = jax.grad(loss)
-        first = gradient(stack)
-        descended = jax.tree.map(lambda x, g: x - DESCENT_RATE * g, stack, first)
-        adapted = adapt(gradient, stack)
-        before, found = features(stack), {"gradient": optax.global_norm(first)}
-        for name, after in {"descent": descended, "adam": adapted}.items():
-            found[name] = root_mean_square(features(after) - before)
+        before, found = features(stack), {}
+        optimizers = {
+            "descent": (optax.sgd(DESCENT_RATE), 1),
+            "adam": (optax.adamw(ADAM_RATE), ADAM_STEPS),
+        }
+        for name, (optimizer, steps) in optimizers.items():
+            after = _descend(jax.grad(loss), stack, optimizer, steps)
+            changes = jax.lax.map(
+                lambda chosen, after=after: _size(features(_mixed(stack, after, chosen)) - before),
+                jnp.concatenate([jnp.eye(len(KINDS)), jnp.ones([1, len(KINDS)])]),
+            )
+            found[name] = dict(zip((*KINDS, "all"), changes, strict=True))
             found[f"{name}_bound"] = bound(stack, after, model.spec.join)
-        return found
+        return found | {"spread": _size(before - before.mean(axis=1, keepdims=True))}
 
     found = jax.tree.map(float, run(jax.random.key(seed)))
     return Update(residual=residual, layers=layers, **found)
 
 
-def split(params: Tree) -> tuple[Tree, Tree]:
+def bound(before: Tree, after: Tree, join: Join) -> jax.Array:
+    """Returns the bound of theorem 4.2 on what a stack's updated weights do, see above."""
+    gain = 1.0 if join.beta is None else join.beta
+    squares: dict[str, Any] = {"attend": 0.0, "feed_forward": 0.0}  # of each layer: [L]
+    for path, leaves in before.items():
+        for name, x in leaves.items():
+            if kind(path, name) == "weights":
+                branch = next(part for part in squares if f"/{part}/" in path)
+                squares[branch] += jnp.sum((after[path][name] - x) ** 2, axis=(1, 2))
+    norms = sum(jnp.sqrt(x).sum() for x in squares.values())
+    return (2 * gain**2) ** 0.5 / join.alpha * norms
+
+
+def kind(path: str, name: str) -> str:
+    """Returns which of KINDS an array of a stack is."""
+    if name in ("scale", "offset"):
+        return "norms"
+    if name == "b":
+        return "biases"
+    return "queries" if path.endswith(("/query", "/key")) else "weights"
+
+
+def _split(params: Tree) -> tuple[Tree, Tree]:
     """Returns (all other parameters, those of stacked layers)."""
     stack = {path: leaves for path, leaves in params.items() if is_stacked(path)}
     return {path: leaves for path, leaves in params.items() if path not in stack}, stack
 
 
-def adapt(gradient: Callable, params: Tree) -> Tree:
-    """Returns the parameters after ADAM_STEPS of AdamW on the same batch."""
-    optimizer = optax.adamw(ADAM_RATE)
+def _descend(
+    gradient: Callable, params: Tree, optimizer: optax.GradientTransformation, steps: int
+) -> Tree:
+    """Returns the parameters after some steps on the same batch."""
 
     def step(_, carry):
         params, state = carry
         updates, state = optimizer.update(gradient(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    return jax.lax.fori_loop(0, ADAM_STEPS, step, (params, optimizer.init(params)))[0]
+    return jax.lax.fori_loop(0, steps, step, (params, optimizer.init(params)))[0]
 
 
-def bound(before: Tree, after: Tree, join: Join) -> jax.Array | None:
-    """Returns the bound of theorem 4.2 on what a stack's update does, see above."""
-    if join.alpha is None:
-        return None
-    gain = 1.0 if join.beta is None else join.beta
-    squares: dict[str, jax.Array] = {}  # branch -> [layers]
-    for path, leaves in before.items():
-        branch = "attend" if "/attend/" in f"{path}/" else "feed_forward"
-        for name, x in leaves.items():
-            change = (after[path][name] - x).reshape(x.shape[0], -1)
-            squares[branch] = squares.get(branch, 0.0) + jnp.sum(change**2, axis=1)
-    norms = sum(jnp.sqrt(x).sum() for x in squares.values())
-    return (2 * gain**2) ** 0.5 / join.alpha * norms
+def _mixed(before: Tree, after: Tree, chosen: jax.Array) -> Tree:
+    """Moves the arrays of some kinds, `chosen` [kinds] being 1 or 0, from before to after."""
+    return {
+        path: {
+            name: x + chosen[KINDS.index(kind(path, name))] * (after[path][name] - x)
+            for name, x in leaves.items()
+        }
+        for path, leaves in before.items()
+    }
 
 
-def root_mean_square(x: jax.Array) -> jax.Array:
-    """Returns the size of an element."""
+def _size(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(x**2))

@@ -4,7 +4,7 @@
         [--parts error scaling swap]
 
 Prints three tables and draws `performer.png` (2009.14794, figures 2 and 4, 3 and 5 in small). The
-swap trains four small models (`performer_swap`); what is interrupted goes on where it stopped.
+swap trains five small models (`performer_swap`); what is interrupted goes on where it stopped.
 """
 
 import argparse
@@ -28,24 +28,42 @@ COLOURS = {
 
 
 def draw(found: dict, path: pathlib.Path) -> None:
-    """Draws errors above, time and memory below."""
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    """Draws errors above; time, memory and the swap below."""
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2)
-    _draw_kernels(panels[0, 0], found["kernel"])
-    _draw_attention(panels[0, 1], found["attention"])
-    for axes, (field, label) in zip(panels[1], performer_scaling.FIELDS.items(), strict=True):
-        for kernel in performer_scaling.KERNELS.values():
-            for work, style in zip(performer_scaling.WORKS, ("o:", "s-"), strict=True):
-                points = performer_scaling.points(found["scaling"], kernel, work, field)
-                x, y = zip(*points, strict=True)
-                name = f"{kernel}, {work}: exponent {performer_scaling.slope(points):.2f}"
-                axes.loglog(x, y, style, color=COLOURS[kernel], label=name, markersize=4)
-        axes.set(xlabel="elements", ylabel=label)
-    for axes in panels.flat:
+    top, bottom = figure.subplots(2, 3)
+    _draw_kernels(top[0], found["kernel"])
+    for axes, scale in zip(top[1:], performer_error.SCALES, strict=True):
+        _draw_attention(axes, [row for row in found["attention"] if row["scale"] == scale])
+        axes.set_title(f"logits of variance {scale**4:.2g}", fontsize=9)
+    for axes, field in zip(bottom, performer_scaling.FIELDS, strict=False):
+        _draw_scaling(axes, found["scaling"], field)
+    for axes in (*top, *bottom[:2]):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=6)
-    figure.savefig(path, dpi=110)
+    _draw_swap(bottom[2], found["swap"])
+    figure.savefig(path, dpi=100)
+
+
+def _draw_scaling(axes, rows: list[dict], field: str) -> None:
+    for kernel in performer_scaling.KERNELS.values():
+        for work, style in zip(performer_scaling.WORKS, ("o:", "s-"), strict=True):
+            points = performer_scaling.points(rows, kernel, work, field)
+            x, y = zip(*points, strict=True)
+            name = f"{kernel}, {work}: exponent {performer_scaling.slope(points):.2f}"
+            axes.loglog(x, y, style, color=COLOURS[kernel], label=name, markersize=4)
+    axes.set(xlabel="elements", ylabel=performer_scaling.FIELDS[field])
+
+
+def _draw_swap(axes, rows: list[dict]) -> None:
+    names = [row["kernel"].replace(", ", ",\n") for row in rows]
+    for side, (field, label) in enumerate((("swapped", "as it is"), ("tuned", "tuned"))):
+        places = [place + 0.4 * (side - 0.5) for place in range(len(rows))]
+        bars = axes.bar(places, [row[field] for row in rows], 0.36, label=label)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7)
+    axes.set_xticks(range(len(rows)), names, fontsize=8)
+    axes.set_ylabel("held-out bits per masked byte")
+    axes.legend(fontsize=7)
 
 
 def _draw_kernels(axes, rows: list[dict]) -> None:
@@ -96,7 +114,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
     picture = options.png or (None if smoke else PICTURE)
-    if picture and {"error", "scaling"} <= set(options.parts):
+    if picture and set(options.parts) == set(PARTS):
         draw(found, picture)
         print(f"wrote {picture}")
     if smoke:

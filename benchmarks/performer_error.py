@@ -15,7 +15,7 @@ from perceiver.attention import favor, random_features, reference
 
 KINDS = ("positive", "hyperbolic", "trigonometric")
 LENGTH, CHANNELS, FEATURES, DRAWS = 4096, 16, (16, 64, 256, 1024), 8
-SCALE = 0.5  # of queries and keys: with 1 their kernel has no variance that 1,024 draws could bear
+SCALES = (0.5, 1.0)  # standard deviations of queries and keys
 ANGLES = np.linspace(0.2, 3.0, 8)
 KERNEL_DRAWS, KERNEL_FEATURES, KERNEL_LENGTH = 20_000, 4, 0.5
 
@@ -53,10 +53,16 @@ def kernel_rows() -> list[dict]:
 
 def attention_rows(length: int = LENGTH, features: tuple[int, ...] = FEATURES) -> list[dict]:
     """Returns mean squared errors of the result, relative to its mean square: medians of draws."""
+    return [
+        {"scale": scale, **row} for scale in SCALES for row in _attention(scale, length, features)
+    ]
+
+
+def _attention(scale: float, length: int, features: tuple[int, ...]) -> list[dict]:
     rng = np.random.default_rng(0)
     q, k, v = (
-        jnp.asarray(scale * rng.standard_normal((1, length, 1, CHANNELS), np.float32))
-        for scale in (SCALE, SCALE, 1.0)
+        jnp.asarray(size * rng.standard_normal((1, length, 1, CHANNELS), np.float32))
+        for size in (scale, scale, 1.0)
     )
     truth = reference.attend(q, k, v)
     square, rows = jnp.mean(truth**2), []
@@ -78,14 +84,16 @@ def table(rows: list[dict]) -> str:
     """Returns a Markdown table of attention errors, a column for each number of features."""
     features = sorted({row["features"] for row in rows})
     heads = " | ".join(f"m = {m}" for m in features)
-    lines = [f"| features | {heads} |", "|---|" + "---|" * len(features)]
-    for kind in KINDS:
-        for orthogonal in (False, True):
-            found = {
-                row["features"]: row["error"]
-                for row in rows
-                if (row["kind"], row["orthogonal"]) == (kind, orthogonal)
-            }
-            cells = " | ".join(f"{found[m]:.3g}" for m in features)
-            lines.append(f"| {kind}, {'orthogonal' if orthogonal else 'independent'} | {cells} |")
+    lines = [f"| logits of variance | features | {heads} |", "|---|---|" + "---|" * len(features)]
+    for scale in SCALES:
+        for kind in KINDS:
+            for orthogonal in (False, True):
+                own = (scale, kind, orthogonal)
+                cells = [
+                    f"{row['error']:.2g}"
+                    for row in rows
+                    if (row["scale"], row["kind"], row["orthogonal"]) == own
+                ]
+                name = f"{kind}, {'orthogonal' if orthogonal else 'independent'}"
+                lines.append(f"| {scale**4:.2g} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -49,8 +49,10 @@ def lexical(config) -> Scores:
     """Returns the scores of TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    length = specs.parse(config.model.to_dict()).text_length
+
     def cut(text: str) -> str:  # as the encoder sees it
-        ids = sequences.join([coders.BYTES.encode(text)], config.data.seq_len)
+        ids = sequences.join([coders.BYTES.encode(text)], length)
         return coders.BYTES.decode(ids)
 
     texts = {}
@@ -100,8 +102,6 @@ def main() -> None:
         for pooling in specs.POOLINGS:
             chosen = config(pooling=pooling)
             chosen.seed = options.seeds[0]
-            # [CLS] takes a place
-            chosen.data.seq_len = chosen.model.max_length - (pooling == "cls")
             for who, scores in train(chosen, options.folder / pooling).items():
                 results.setdefault(f"{pooling}, {who}", []).append(scores)
     else:

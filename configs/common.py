@@ -75,7 +75,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.data.regression = False  # rows, pairs_rows: labels are numbers to predict, not classes
     c.data.split_field = ""  # rows, pairs_rows: column that says train or validation; "": none
     c.data.score_range = ()  # pairs: lowest and highest score, which become 0 and 1; (): its own
-    c.data.seq_len = 2048  # text: tokens of a window
+    c.data.seq_len = 2048  # text: tokens of a window; 0, of pairs: as many as the model reads
     c.data.weights = ()  # text: shares of a mixture's texts, by tokens; (): by their sizes
     # text:NAME: concatenated before a window is cropped, in training; 0: all, in their order
     c.data.documents = 10

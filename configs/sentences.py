@@ -48,7 +48,7 @@ def get_config(arg: str = ""):
         model["body"] = "transformer"
     c = common.get_config("sentences", model)
     c.init_from.ignore = HEAD
-    c.data.seq_len = c.model.get_ref("max_length")
+    c.data.seq_len = 0  # what the model reads, which the pooling decides too
     c.optim.update(name="adamw", schedule="warmup_cosine")
     (_embedded if embedded else _paper)(c)
     if variant == "nli":

@@ -118,6 +118,7 @@ class SelfAttend(hk.Module):
         join = {
             "alpha": self.join.alpha,
             "epsilon": self.join.epsilon,
+            "learned": self.join.learned,
             "dropout_rate": self.dropout_rate,
         }
         x = Residual(**join, name="attend")(x, attend, is_training=is_training)

@@ -70,6 +70,7 @@ class LayerNorm(hk.Module):
     """Normalises the last axis in float32, with scale and offset."""
 
     epsilon: float = EPSILON
+    learned: bool = True  # False: scale and offset stay 1 and 0, and are no parameters
     name: str | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
@@ -77,6 +78,8 @@ class LayerNorm(hk.Module):
 
     def parameters(self, channels: int) -> tuple[jax.Array, jax.Array]:
         """Returns scale [channels] and offset [channels]."""
+        if not self.learned:
+            return jnp.ones([channels]), jnp.zeros([channels])
         scale = hk.get_parameter("scale", [channels], jnp.float32, init=jnp.ones)
         return scale, hk.get_parameter("offset", [channels], jnp.float32, init=jnp.zeros)
 

@@ -6,6 +6,12 @@
 
 DeepNorm also starts from smaller weights: Xavier's, times beta for values, attention outputs and
 the feed-forward layers; queries and keys keep a gain of 1 (section 4.3, figure 2).
+
+What this bounds, whatever the depth, is how far one update of those weights moves the output
+(theorem 4.2). Two things are outside of it. What norms learn acts on the stream itself, whose
+weight is 1, so that updates of all of them move the output in proportion to their number: with
+`learned=False` there are none, which at 1,000 layers allows the learning rates of shallow models.
+And weights that are applied several times (a processor's blocks) act, and are updated, each time.
 """
 
 import dataclasses
@@ -57,6 +63,7 @@ class Join:
     alpha: float | None = None  # None: pre-norm
     beta: float | None = None  # gain of Xavier's start; None: variance 1 / fan_in everywhere
     epsilon: float = EPSILON  # of the norms
+    learned: bool = True  # whether the norms have parameters
 
     @property
     def qk_init(self) -> hk.initializers.Initializer:
@@ -69,13 +76,14 @@ class Join:
         return FAN_IN if self.beta is None else _xavier(self.beta)
 
 
-def join(residual: str, layers: int, epsilon: float = EPSILON) -> Join:
+def join(residual: str, layers: int, epsilon: float = EPSILON, *, learned: bool = True) -> Join:
     """Returns the join of a name in `RESIDUALS`, in a stack that applies `layers` layers."""
     if residual not in RESIDUALS:
         raise ValueError(f"unknown residual {residual!r}; choose one of {', '.join(RESIDUALS)}")
     if residual == "deepnorm":
-        return Join(epsilon=epsilon, **deepnorm_encoder(layers)._asdict())
-    return Join(alpha=1.0 if residual == "post_norm" else None, epsilon=epsilon)
+        return Join(epsilon=epsilon, learned=learned, **deepnorm_encoder(layers)._asdict())
+    alpha = 1.0 if residual == "post_norm" else None
+    return Join(alpha=alpha, epsilon=epsilon, learned=learned)
 
 
 def _xavier(gain: float) -> hk.initializers.Initializer:
@@ -94,12 +102,13 @@ class Residual(hk.Module):
     skip: bool = True
     dropout_rate: float = 0.0  # on the branch
     epsilon: float = EPSILON  # of the norm
+    learned: bool = True  # whether the norm has parameters
     name: str | None = None
 
     def __call__(self, x: jax.Array, branch: Callable, *, is_training: bool = False) -> jax.Array:
         if self.alpha is not None and not self.skip:
             raise ValueError(f"alpha={self.alpha} weighs a stream that skip=False drops")
-        norm = LayerNorm(epsilon=self.epsilon, name="norm")
+        norm = LayerNorm(epsilon=self.epsilon, learned=self.learned, name="norm")
         y = branch(norm(x) if self.alpha is None else x)
         y = dropout(y, self.dropout_rate, is_training=is_training)
         if self.alpha is not None:

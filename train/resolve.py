@@ -9,6 +9,8 @@ from typing import Any
 
 import ml_collections
 
+from perceiver import specs
+
 
 def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.ConfigDict:
     """Returns a locked copy of the config in which nothing is left open.
@@ -16,6 +18,7 @@ def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.Conf
     - `train.steps` 0: the whole batches in `train.epochs` epochs; `optim.steps` 0: the same.
     - `train.eval_every`, `train.save_every` 0: once an epoch.
     - `optim.warmup_fraction` above 0: `optim.warmup_steps` is that share of the steps.
+    - `data.seq_len` 0 of pairs and triplets: the tokens that a sentence encoder reads.
     - `model.classes` 0: as many as the data has (of a sentence encoder, only where it classifies
       pairs: elsewhere it has none); `model.image_shape` (): that of its images.
 
@@ -29,12 +32,19 @@ def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.Conf
     resolved = ml_collections.ConfigDict(config.copy_and_resolve_references())
     with resolved.unlocked():
         _steps(resolved, info)
+        if resolved.task == "sentences" and not resolved.data.seq_len:
+            resolved.data.seq_len = _text_length(resolved.model)
         pairs = resolved.task == "sentences" and resolved.loss.objective != "classification"
         if "classes" in resolved.model and not resolved.model.classes and not pairs:
             resolved.model.classes = len(_needed(info.labels, "classes", info))
         if "image_shape" in resolved.model and not resolved.model.image_shape:
             resolved.model.image_shape = tuple(_needed(info.image_shape, "image_shape", info))
     return resolved.lock()
+
+
+def _text_length(model: Any) -> int:
+    spec = specs.parse(model.to_dict())
+    return getattr(spec, "text_length", 1)  # of another kind, the task will refuse it
 
 
 def _steps(config: ml_collections.ConfigDict, info: Any) -> None:

@@ -219,6 +219,7 @@ def _sentence_outputs(spec: specs.SentenceEncoder) -> list[Row]:
         keys=_features(spec),
         qk_channels=spec.query_qk_channels,
         v_channels=channels,
+        **kernel_of(spec),
     )
     return rows("outputs", attend | mlp(1, channels, widening=1))
 

@@ -36,6 +36,7 @@ class Backbone(Spec):
     self_widening: int = 1
     activation: str = "gelu_tanh"  # of all MLPs; gelu_erf: models that PyTorch trained
     residual: str = RESIDUALS[0]  # of processors, see perceiver.residual: pre_norm, deepnorm, ...
+    norm_learned: bool = True  # whether self-attends' norms have parameters, see perceiver.residual
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     kernel: str = "auto"  # auto, or one of perceiver.attention.KERNELS
@@ -93,7 +94,7 @@ class Backbone(Spec):
     @property
     def join(self) -> Join:
         """How the branches of self-attends join the stream."""
-        return join(self.residual, self.depth)
+        return join(self.residual, self.depth, learned=self.norm_learned)
 
     @property
     def sharing(self) -> Sharing:

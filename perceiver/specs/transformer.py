@@ -19,6 +19,7 @@ class Transformer(Spec):
     widening: int = 4  # hidden / model width of the MLP
     activation: str = "gelu_tanh"
     residual: str = RESIDUALS[0]  # see perceiver.residual: pre_norm, post_norm, deepnorm
+    norm_learned: bool = True  # whether self-attends' norms have parameters, see perceiver.residual
     norm_epsilon: float = EPSILON  # of all norms
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -52,7 +53,7 @@ class Transformer(Spec):
     @property
     def join(self) -> Join:
         """How the layers' branches join the stream."""
-        return join(self.residual, self.layers, self.norm_epsilon)
+        return join(self.residual, self.layers, self.norm_epsilon, learned=self.norm_learned)
 
     @property
     def network(self) -> str:

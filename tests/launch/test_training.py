@@ -17,7 +17,6 @@ from train import record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
-DEVICES = "--xla_force_host_platform_device_count"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash"),
@@ -62,7 +61,8 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
         *(f"--config.train.steps={STEPS}", "--config.train.log_every=5"),
         *("--config.model.layers=1", "--config.model.blocks=1"),
         *(f"--config.train.eval_every={STEPS}", f"--config.train.save_every={STEPS}"),
-        XLA_FLAGS=f"{os.environ['XLA_FLAGS']} {DEVICES}=1",  # the last of a name counts
+        # One device a process; programs that run for a second need no good code.
+        XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
         PYTHONPATH=str(ROOT),
     )
     try:
@@ -99,7 +99,7 @@ def test_slurm_tells_the_processes_who_they_are(tmp_path):
         port = port if port >= 61440 else 61440 + port % 4096
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")} | {
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {DEVICES}=2",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "SLURM_JOB_ID": str(port - 61440),
         "SLURM_NTASKS": "2",
         "SLURM_STEP_NODELIST": "localhost",

@@ -17,8 +17,6 @@ from perceiver.cross_attention import Sequence, Sizes, Weights
 from perceiver.positions import Dense, PerExample, SeparableFourier
 
 TOLERANCE = 1e-5  # of the largest magnitude
-# As users' programs, a product and a sum are rounded once: rounding twice may be beyond TOLERANCE.
-OPTIONS = {"xla_backend_optimization_level": 1}
 PATHS = ("auto", "streaming", "shared")
 
 
@@ -105,8 +103,7 @@ def value_and_grad(case: Case, path: str, sequence: Sequence | None = None):
 
     # masks are not differentiated
     trainable = jax.tree.map(lambda x: None if x.dtype == bool else x, byte_array)
-    gradient = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
-    gradient = jax.jit(gradient, compiler_options=OPTIONS)
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
     (_, y), (dq, d_trainable, d_weights) = gradient(q, trainable, weights)
     return y, (dq, d_trainable, d_weights._replace(key_b=jnp.zeros_like(d_weights.key_b)))
 

@@ -186,12 +186,15 @@ class TestRemat:
         # were every layer's input kept, it were 300 carries; of groups of 10 and 20 it is 20
         assert temporary(400) - temporary(100) < 30 * carry
 
-    @pytest.mark.parametrize("remat", ["dots", "layer"])
-    def test_gradients_of_repeated_blocks_are_summed_in_place(self, remat):
+    @pytest.mark.parametrize(
+        # 11 layers are no whole number of groups, whose weights must not be cut out as copies
+        ("remat", "blocks"),
+        [("dots", 3), ("layer", 3), ("sqrt", 3), ("sqrt", 1)],
+    )
+    def test_gradients_of_layers_are_summed_in_place(self, remat, blocks):
         # all but the sums themselves, which are results, must be small beside the parameters
-        transformed = hk.transform(
-            lambda x: Processor(layers=11, heads=1, blocks=3, remat=remat, name="processor")(x)
-        )
+        sizes = {"layers": 11, "heads": 1, "blocks": blocks, "remat": remat}
+        transformed = hk.transform(lambda x: Processor(**sizes, name="processor")(x))
         x = jax.ShapeDtypeStruct((1, 3, 64), jnp.float32)
         params = jax.eval_shape(transformed.init, jax.random.key(0), x)
         gradient = jax.grad(lambda params, x: transformed.apply(params, None, x).sum())

@@ -248,7 +248,7 @@ def test_all_hosts_learn_that_one_has_failed(tmp_path):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "PYTHONPATH": str(ROOT),
     }
     script = str(ROOT / "tests" / "train" / "failing_host.py")

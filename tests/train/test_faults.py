@@ -166,9 +166,8 @@ def start(script, workdir, *words, devices=1):
     ]
     line += ["--config.model.layers=1", "--config.model.blocks=1"]
     line += [f"--workdir={workdir}", "--config.train.steps=100000", "--config.train.save_every=4"]
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {
-        "XLA_FLAGS": flags,  # the last of a name counts
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import common
+from configs import common, sentences
 from data import DatasetInfo
 from train.resolve import resolve
 
@@ -61,6 +61,13 @@ def test_a_sentence_encoder_has_classes_where_it_classifies():
     for objective, classes in (("classification", 3), ("negatives", 0)):
         open_config = config(**{"task": "sentences", "loss.objective": objective})
         assert resolve(open_config, INFO).model.classes == classes
+
+
+def test_the_length_of_pairs_is_the_models():
+    for pooling, length in (("mean", 128), ("cls", 127)):
+        open_config = sentences.get_config("embedded")
+        open_config.model.pooling = pooling
+        assert resolve(open_config, INFO).data.seq_len == length
 
 
 def test_resolving_twice_changes_nothing():

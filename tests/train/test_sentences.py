@@ -154,7 +154,7 @@ def test_scores_that_never_vary_have_no_correlation():
         ("negatives", {"loss.objective": "contrast"}, "'contrast' is unknown; choose one of"),
         ("negatives", {"loss.temperature": 0.0}, r"loss\.temperature=0\.0 must be above 0"),
         ("classification", {"model.classes": 5}, r"set model\.classes=3"),
-        ("cosine", {"data.seq_len": 14}, "longer than the 13 tokens"),
+        ("cosine", {"model.pooling": "cls"}, "longer than the 12 tokens"),  # and [CLS]
         ("cosine", {"model.vocabulary": 7}, r"set model\.vocabulary=262"),
     ],
 )

@@ -18,6 +18,7 @@ from train import experiment, placement, step, tasks
 
 MESH = {"data": 2, "fsdp": 1, "sequence": 4}
 BATCH = 16
+FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # Bytes by which programs may differ: the smaller inputs have four for each of 64 or 256 elements of
 # each of 16 examples.
 FREE = 200
@@ -64,7 +65,7 @@ def exchanged(make, size, mesh=MESH):
         for name, (shape, dtype) in batch.items()
     }
     make_step = functools.partial(step.make_train_step, task, optimizer, seed=0)
-    program = place.compile_train(make_step).lower(state, inputs).compile().as_text()
+    program = place.compile_train(make_step).lower(state, inputs).compile(FAST_COMPILE).as_text()
     arrays = [x for found in EXCHANGE.findall(program) for x in re.findall(r"\w+\[[\d,]*\]", found)]
     shapes = [x.shape for x in jax.tree.leaves(state.params) if x.shape]
     parts = [(first // mesh["sequence"], *rest) for first, *rest in shapes]
@@ -123,7 +124,7 @@ def test_clips_are_split_by_frames_while_their_short_sound_is_not(rng):
             return task.loss(params, net_state, rng, batch, is_training=True)[0]["loss"][0]
 
         lowered = jax.jit(jax.value_and_grad(loss)).lower(params, place.put(batch))
-        return plan, jax.device_get(lowered.compile()(params, place.put(batch)))
+        return plan, jax.device_get(lowered.compile(FAST_COMPILE)(params, place.put(batch)))
 
     _, (value, expected) = gradients(placement.make("single"))
     plan, (ours, found) = gradients(placement.make("sharded", MESH))
