@@ -110,9 +110,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument(
-        "--trials", type=int, nargs="+", default=[], help="of `training`, by number"
-    )
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/deepnet"))
     parser.add_argument("--json", type=pathlib.Path, help="write all that was found there too")
     parser.add_argument("--smoke", action="store_true", help="two steps of tiny models")

@@ -44,7 +44,6 @@ TRIALS = (
     Trial(model="transformer", residual="deepnorm", rate=5e-3, steps=400),
     Trial(model="transformer", residual="post_norm", rate=5e-3, steps=400),
     Trial(model="transformer", residual="post_norm", rate=5e-4, steps=200),
-    Trial(model="transformer", residual="pre_norm", rate=5e-3, steps=400),
     Trial(model="perceiver", residual="deepnorm", rate=5e-3, steps=400),
     Trial(model="perceiver", residual="post_norm", rate=5e-3, steps=400),
     Trial(model="perceiver", residual="pre_norm", rate=5e-3, steps=400),

@@ -53,9 +53,13 @@ class Update:
 
 
 def measure(residual: str, layers: int, *, seed: int = 0) -> Update:
-    """Updates a fresh model of `configs/masked_lm.py:deepnet`, but with norms that learn."""
+    """Updates a fresh model of `configs/masked_lm.py:deepnet`, but with norms that learn.
+
+    And with an embedding a fifth as large, so that no logit dominates the gradient.
+    """
     config = masked_lm.get_config("deepnet")
     config.model.update(residual=residual, layers=layers, norm_learned=True, remat="layer")
+    config.model.embedding_scale = 0.1
     parts = experiment.make(config)
     model, batch = parts.task.model, parts.first_batch()
     batch = {name: x[: config.data.batch_size] for name, x in batch.items()}

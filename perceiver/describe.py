@@ -104,7 +104,7 @@ def _overview(summary: dict[str, Any]) -> Iterable[str]:
     told = [f"{name} {spec[field]}" for name, field in choices if field in spec]
     if spec.get("kernel") in APPROXIMATE:
         told.append(f"{spec['kernel_features']} random directions")
-    yield _field("compute", ", ".join([spec["dtype"], *told]))
+    yield from _wrapped("compute", ", ".join([spec["dtype"], *told]))
 
 
 def _parameters(summary: dict[str, Any]) -> Iterable[str]:

@@ -9,7 +9,7 @@ time of a gradient, measured for Perceiver IO ImageNet (batch 2 and 1) on 2 CPU 
 
   dots    results of products with weights and of attention    1.7 GiB    1      the default
   layer   a layer's input only                                 0.5 GiB    1.2
-  sqrt    the input of every sqrt(L)-th of L layers                              for deep stacks
+  sqrt    the input of every sqrt(L)-th of L layers            not measured; for deep stacks
   none    whatever the derivative uses                         5.4 GiB    1.1
 
 Forming norms, softmax and GELU anew takes less time than moving them through memory.

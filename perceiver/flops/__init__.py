@@ -4,8 +4,9 @@ A multiply and an add are two FLOPs, as in the papers (Perceiver, appendix B; Pe
 D). What is counted are the matrix products and convolutions of the dense form, that is of the
 `reference` attention kernel on the whole byte array and all queries; a path that exploits structure
 does less. An approximate kernel is another model, and its own products are counted: projections on
-random directions, sums over keys, products with queries and what normalises them. Of two projections that are multiplied
-before they are used, the product is counted. A "SAME" convolution counts its padding.
+random directions, sums over keys, products with queries and what normalises them. Of two
+projections that are multiplied before they are used, the product is counted. A "SAME" convolution
+counts its padding.
 
 Left out is what costs a few FLOPs per element rather than per element and channel: norms, softmax,
 GELU, biases, residual sums, pooling, Fourier features and transforms: about half a percent at the
