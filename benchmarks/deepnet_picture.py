@@ -41,7 +41,7 @@ def _training(axes: Axes, rows: Rows) -> None:
             axes.plot(*row["curve"][-1], "x", color=colour, markersize=12)
     if unigrams := [row["unigram"] for row in rows if row["unigram"] is not None]:
         axes.axhline(unigrams[0], color="#777777", linestyle="--", label="unigram, held out")
-    axes.set(xlabel="step", ylabel="bits per masked byte")
+    axes.set(xlabel="step", ylabel="bits per masked byte", ylim=(4, 7))  # the first steps are alike
     axes.set_title(f"{max(row['layers'] for row in rows):,} layers (dots: held out)")
 
 

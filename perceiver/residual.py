@@ -10,7 +10,8 @@ the feed-forward layers; queries and keys keep a gain of 1 (section 4.3, figure 
 What this bounds, whatever the depth, is how far one update of those weights moves the output
 (theorem 4.2). Two things are outside of it. What norms learn acts on the stream itself, whose
 weight is 1, so that updates of all of them move the output in proportion to their number: with
-`learned=False` there are none. And weights that are applied several times (a processor's blocks) act, and are updated, each time.
+`learned=False` there are none. And weights that are applied several times (a processor's blocks)
+act, and are updated, each time.
 """
 
 import dataclasses
