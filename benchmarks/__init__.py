@@ -11,6 +11,10 @@
     python -m benchmarks.loop_overhead  what the training loop costs beside the step
     python -m benchmarks.input_pipeline images per second and core, beside tf.data
     python -m benchmarks.chaos          kills runs by the hundred, and looks for lost steps and bits
+    python -m benchmarks.compare        Perceivers beside what people use in their place, a page
+    python -m benchmarks.deepnet        1,000 layers: training, updates and memory against depth
+    python -m benchmarks.performer      random features: errors, time and memory, a model swapped
+    python -m benchmarks.sentences      embeddings of docstrings: retrieval, with three seeds
     python -m benchmarks.most_similar   the most similar of 10,000 sentences, by embeddings or pairs
     python -m benchmarks.clip_pipeline  clips per second and core, beside OpenCV's VideoCapture
 
