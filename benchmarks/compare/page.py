@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.compare import equal_time, lengths, little_data, models
 from benchmarks.compare.results import Results, Row
+from benchmarks.compare.settings import Settings
 
 PICTURE = "compare.png"
 
@@ -36,7 +37,8 @@ def render(results: Results) -> str:
     for task, unit in (("digits", "accuracy, %"), ("bytes", "bits per masked byte")):
         rows = [row for row in timed if row["task"] == task]
         if rows:
-            parts += [f"## Equal time: {task}, {unit} (steps)", ""]
+            seconds = f"{Settings().cpu_seconds:g} CPU seconds"
+            parts += [f"## Equal time, {seconds}: {task}, {unit} (steps)", ""]
             parts += [_docstring(equal_time), "", *_equal(rows), ""]
     measured = results.select(lengths.PART)
     if measured:
@@ -72,7 +74,7 @@ def _score(row: Row) -> float:
 def _cost(found: list[Row]) -> str:
     (row,) = found
     time = f"{row['cpu_s']:.3g} s" if "cpu_s" in row else "not run"
-    return f"{row['temp_mib']:,.0f} MiB, {time}"
+    return f"{row['temp_mib']:,.1f} MiB, {time}"
 
 
 def _table(rows: Sequence[Row], field: str, cell: Callable[[list[Row]], str]) -> list[str]:

@@ -40,7 +40,7 @@ def test_the_page_tells_means_and_every_seed(tmp_path):
     results.measure(lambda: {"temp_mib": 9000.0}, part="lengths", inputs=1024, system="Transformer")
     text = page.render(results)
     assert "| Perceiver IO | 60,124 | 75.0 (70.0, 80.0) |" in text
-    assert "| Transformer | 9,000 MiB, not run |" in text
+    assert "| Transformer | 9,000.0 MiB, not run |" in text
     page.draw(results, tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
