@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import jax
 
@@ -23,3 +24,11 @@ def enable(folder: str | os.PathLike | None = None) -> pathlib.Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return chosen
+
+
+def enable_if_possible() -> None:
+    """Enables it for a command, which goes on without where its folder cannot be written."""
+    try:
+        enable()
+    except OSError as error:  # slower, but no less right
+        print(f"without a compile cache: {error}", file=sys.stderr)

@@ -153,10 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.out.suffix != ".npy" or not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: name a .npy file in a folder that exists")
-    try:
-        compile_cache.enable()
-    except OSError as error:  # a home that cannot be written: slower, but no less right
-        print(f"without a compile cache: {error}", file=sys.stderr)
+    compile_cache.enable_if_possible()
     try:
         texts = read_lines(options.file)
         model = load(options.model, batch_size=options.batch_size)

@@ -241,10 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--top must be at least 1, got {options.top}")
     if options.hop is not None and not options.hop > 0:
         parser.error(f"--hop must be positive, got {options.hop}")
-    try:
-        compile_cache.enable()
-    except OSError as error:  # a home that cannot be written: slower, but no less right
-        print(f"without a compile cache: {error}", file=sys.stderr)
+    compile_cache.enable_if_possible()
     compute = {} if options.operands is None else {"operands": options.operands}
     size = None if options.image_size is None else tuple(options.image_size)
     try:

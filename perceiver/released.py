@@ -61,6 +61,16 @@ _MASKED_LM = {
     "query_residual": False,
 }
 
+_BERT_BYTES = {
+    "kind": "masked_lm_transformer",
+    "vocabulary": 262,
+    "max_length": 2048,
+    "layers": 6,
+    "channels": 512,
+    "heads": 8,
+    "widening": 4,
+}
+
 _RESNET_50 = {
     "kind": "image_resnet",
     "image_shape": (224, 224, 3),
@@ -223,25 +233,11 @@ MODELS = {
     },
     # The same on bytes at matched FLOPs: six layers of 512 channels (appendix F.3;
     # table 11 tells 768, with which neither its 20M parameters nor its 130 GFLOP agree).
-    "bert-bytes": {
-        "kind": "masked_lm_transformer",
-        "vocabulary": 262,
-        "max_length": 2048,
-        "layers": 6,
-        "channels": 512,
-        "heads": 8,
-        "widening": 4,
-    },
+    "bert-bytes": _BERT_BYTES,
     # The same with linear attention: a Performer with the paper's usual features (2009.14794,
     # appendix A: 256 of them, ReLU; appendix A.4 draws them once).
     "performer-bytes": {
-        "kind": "masked_lm_transformer",
-        "vocabulary": 262,
-        "max_length": 2048,
-        "layers": 6,
-        "channels": 512,
-        "heads": 8,
-        "widening": 4,
+        **_BERT_BYTES,
         "kernel": "favor_relu",
         "kernel_features": 256,
         "kernel_redraw": False,

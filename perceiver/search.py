@@ -14,7 +14,6 @@ everything, and is in no cluster. Nearest sentences and clusters are scikit-lear
 import argparse
 import json
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -100,10 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--query needs --model, the model that made the embeddings")
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
-    try:
-        compile_cache.enable()
-    except OSError as error:  # a home that cannot be written: slower, but no less right
-        print(f"without a compile cache: {error}", file=sys.stderr)
+    compile_cache.enable_if_possible()
     try:
         lines = read_lines(options.lines)
         embeddings = _read(options.embeddings, lines)

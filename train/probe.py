@@ -19,7 +19,6 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -131,10 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--broken_limit", type=int, default=0, help="unusable rows that may be")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    try:
-        compile_cache.enable()
-    except OSError as error:  # a home that cannot be written: slower, but no less right
-        print(f"without a compile cache: {error}", file=sys.stderr)
+    compile_cache.enable_if_possible()
     try:
         result = probe(
             load(options.model, batch_size=options.batch_size),
