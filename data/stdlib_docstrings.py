@@ -137,9 +137,10 @@ def pairs_of(path: str, content: bytes) -> Iterator[Pair]:
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):
-        text = ast.get_docstring(node) if isinstance(node, _DOCUMENTED) else None
-        summary, _, body = (text or "").partition("\n\n")
-        name = getattr(node, "name", "")
+        if not isinstance(node, _DOCUMENTED):
+            continue
+        summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
+        name = getattr(node, "name", "")  # a module has none
         body = _without(body, name, summary)
         if summary.strip() and "\n" not in summary and len(body) >= _SHORTEST:
             yield Pair(path, name, summary.strip(), body)
