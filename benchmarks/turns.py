@@ -7,6 +7,7 @@ speed drifts, so they are compared round by round. This module imports neither J
 import json
 import pathlib
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -78,3 +79,22 @@ class Worker:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+class Stopped(Worker):
+    """A worker that is stopped while it waits, with its buffers as full as it left them."""
+
+    def __init__(self, python: str, module: str, words: Sequence[str]):
+        super().__init__(python, module, words)
+        self.process.send_signal(signal.SIGSTOP)
+
+    def step(self) -> dict[str, float]:
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            return super().step()
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        super().close()

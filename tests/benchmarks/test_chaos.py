@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from benchmarks import chaos, measure
-from benchmarks.chaos_trial import Kill
+from benchmarks import measure
+from benchmarks.chaos import difference
+from benchmarks.chaos.__main__ import table
+from benchmarks.chaos.trial import Kill
 
 
 @pytest.mark.slow
@@ -43,7 +45,7 @@ class FakeTrial:
 
 
 def test_the_table_adds_up():
-    lines = chaos.table([FakeTrial("single"), FakeTrial("pmap")]).splitlines()
+    lines = table([FakeTrial("single"), FakeTrial("pmap")]).splitlines()
     assert "| single | 3 | 3 | 7 | 12 | 1/2 |" in lines
     assert "| SIGKILL, save sealed | 4 |" in lines
     assert "| SIGTERM to one, training | 2 |" in lines
@@ -53,17 +55,17 @@ def test_the_table_adds_up():
 def test_a_difference_in_metrics_or_arrays_is_found(tmp_path, monkeypatch, rng):
     arrays = {name: {"a": rng.normal(size=3), "b": rng.normal(size=2)} for name in ("x", "y")}
     arrays["y"]["b"] = arrays["x"]["b"]
-    monkeypatch.setattr(chaos, "_arrays", lambda folder: arrays[folder.name])
+    monkeypatch.setattr(difference, "_arrays", lambda folder: arrays[folder.name])
     rows = {"x": [{"step": 1, "loss": 2.0, "steps_per_second": 3.0}]}
     rows["y"] = [{**rows["x"][0], "steps_per_second": 4.0}]
     for name, lines in rows.items():
         (tmp_path / name).mkdir()
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / name / "metrics.jsonl").write_text(text)
-    assert chaos.compare(tmp_path / "x", tmp_path / "y") == ["1 arrays differ: a"]
+    assert difference.compare(tmp_path / "x", tmp_path / "y") == ["1 arrays differ: a"]
     arrays["y"]["a"] = arrays["x"]["a"]
-    assert chaos.compare(tmp_path / "x", tmp_path / "y") == []
+    assert difference.compare(tmp_path / "x", tmp_path / "y") == []
     (tmp_path / "y" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n')
-    assert "metrics differ" in chaos.compare(tmp_path / "x", tmp_path / "y")[0]
+    assert "metrics differ" in difference.compare(tmp_path / "x", tmp_path / "y")[0]
     arrays["y"]["c"] = arrays["x"]["a"]
-    assert "'c'" in chaos.compare(tmp_path / "x", tmp_path / "y")[0]
+    assert "'c'" in difference.compare(tmp_path / "x", tmp_path / "y")[0]

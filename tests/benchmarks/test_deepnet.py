@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import deepnet_memory, deepnet_training, deepnet_update, measure
+from benchmarks import measure
+from benchmarks.deepnet import memory, training, update
 from perceiver.residual import join
 from train.window import NonFiniteError
 
@@ -17,14 +18,14 @@ def test_the_exponent_of_memory_leaves_out_what_does_not_grow():
 
     def rows(power):
         return [
-            deepnet_memory.Memory(
+            memory.Memory(
                 remat="sqrt", layers=n, temporary=7000 + round(300 * n**power), parameters=0
             )
             for n in depths
         ]
 
-    np.testing.assert_allclose(deepnet_memory.exponent(rows(0.5)), 0.5, atol=1e-3)
-    np.testing.assert_allclose(deepnet_memory.exponent(rows(1.0)), 1.0, atol=1e-3)
+    np.testing.assert_allclose(memory.exponent(rows(0.5)), 0.5, atol=1e-3)
+    np.testing.assert_allclose(memory.exponent(rows(1.0)), 1.0, atol=1e-3)
 
 
 def test_the_bound_is_that_of_theorem_4_2():
@@ -48,12 +49,12 @@ def test_the_bound_is_that_of_theorem_4_2():
         ("deepnorm", (8 * layers) ** -0.25, (2 * layers) ** 0.25),
     ):
         expected = 2 * layers * np.sqrt(2) * gain / alpha * way
-        found = deepnet_update.bound(stack, after, join(residual, layers))
+        found = update.bound(stack, after, join(residual, layers))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_run_that_diverges_is_a_row_with_the_reason(tmp_path, monkeypatch):
-    trial = deepnet_training.TRIALS[1]
+    trial = training.TRIALS[1]
 
     def diverges(config, folder):
         assert config.model.residual == trial.residual
@@ -63,8 +64,8 @@ def test_a_run_that_diverges_is_a_row_with_the_reason(tmp_path, monkeypatch):
         (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
         raise NonFiniteError("step 13: loss nan")
 
-    monkeypatch.setattr(deepnet_training.loop, "run", diverges)
-    row = deepnet_training.train(trial, tmp_path)
+    monkeypatch.setattr(training.loop, "run", diverges)
+    row = training.train(trial, tmp_path)
     assert row["diverged"] == "step 13: loss nan"
     assert (row["curve"], row["held_out"], row["unigram"]) == ([[10, 7.5]], [], None)
 
@@ -72,9 +73,7 @@ def test_a_run_that_diverges_is_a_row_with_the_reason(tmp_path, monkeypatch):
 def test_trials_differ_in_nothing_but_what_they_compare():
     for model in ("transformer", "perceiver"):
         configs = [
-            deepnet_training.config_of(trial).to_dict()
-            for trial in deepnet_training.TRIALS
-            if trial.model == model
+            training.config_of(trial).to_dict() for trial in training.TRIALS if trial.model == model
         ]
         for config in configs:
             config["model"].pop("residual")

@@ -10,7 +10,8 @@ import types
 
 import pytest
 
-from benchmarks import measure, models, performer_swap
+from benchmarks import measure, models
+from benchmarks.performer import swap
 
 slow = pytest.mark.slow
 
@@ -70,18 +71,16 @@ def test_performer_swaps_kernels(tmp_path, monkeypatch):
         runs.append((folder.name, config.model.kernel, config.init_from.source))
         return {"bits": float(len(runs))}
 
-    monkeypatch.setattr(performer_swap.loop, "run", train)
+    monkeypatch.setattr(swap.loop, "run", train)
     swapped = types.SimpleNamespace(experiment=None, state=None)
-    monkeypatch.setattr(performer_swap.trained, "from_weights", lambda config, source: swapped)
-    monkeypatch.setattr(performer_swap.evaluate, "predict", lambda *_: ({"bits": 9.0}, {}))
-    rows = performer_swap.measure(tmp_path, smoke=True)
+    monkeypatch.setattr(swap.trained, "from_weights", lambda config, source: swapped)
+    monkeypatch.setattr(swap.evaluate, "predict", lambda *_: ({"bits": 9.0}, {}))
+    rows = swap.measure(tmp_path, smoke=True)
     first = str(tmp_path / "exact")
     assert runs[0] == ("exact", "auto", "")
-    assert [run[1:] for run in runs[1:]] == [
-        (kernel, first) for _, kernel, _ in performer_swap.SWAPS
-    ]
+    assert [run[1:] for run in runs[1:]] == [(kernel, first) for _, kernel, _ in swap.SWAPS]
     assert len({name for name, _, _ in runs}) == 5  # no run goes on with another's checkpoints
-    assert "| ReLU, fixed | 9.00 | 5.00 |" in performer_swap.table(rows)
+    assert "| ReLU, fixed | 9.00 | 5.00 |" in swap.table(rows)
 
 
 @slow

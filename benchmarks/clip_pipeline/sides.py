@@ -1,6 +1,6 @@
 """The sides of `benchmarks.clip_pipeline`: processes that make batches of clips when told to.
 
-    python -m benchmarks.clip_pipeline_sides FORM FOLDER CORES CLIPS
+    python -m benchmarks.clip_pipeline.sides FORM FOLDER CORES CLIPS
 
 All show the same windows of the same clips through the same batches. This module does not import
 JAX.

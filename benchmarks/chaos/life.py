@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 420.0  # seconds in which a life must get where it should
 HOST_TIMEOUT = 15  # seconds until the runtime calls a silent process dead
 POLL = 0.05
@@ -46,7 +46,7 @@ class Life:
       folder: of the run.
       words: of the command, beside `--workdir`, the placement and the addresses.
       cache: folder of compiled programs.
-      suicide: (process, stage, number, delay) for `benchmarks.chaos_child`, of one of them.
+      suicide: (process, stage, number, delay) for `benchmarks.chaos.child`, of one of them.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Life:
         for index, log in enumerate(self.logs):
             module = ["train"]
             if suicide is not None and suicide[0] == index:
-                module = ["benchmarks.chaos_child", *map(str, suicide[1:])]
+                module = ["benchmarks.chaos.child", *map(str, suicide[1:])]
             # With SIGABRT they print their stacks.
             command = [
                 sys.executable,

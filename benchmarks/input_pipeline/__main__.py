@@ -1,14 +1,4 @@
-"""Images per second and core of the data pipeline alone, beside tf.data.
-
-    python -m benchmarks.input_pipeline [--images 512] [--peer-python PYTHON] [--json FILE]
-
-Photographs as large as ImageNet's (500 x 375, about 90 kB) are written as TFDS does, and read by
-`data.load` as in training: decode, Inception crop, flip, resize to 224, normalise, batch; with and
-without RandAugment (4 layers, magnitude 5). TensorFlow does the same crop and flip from TFRecord
-files, by the calls of the released Perceiver's own pipeline; without TensorFlow (`--peer-python`: a
-Python of another environment that has it) its rows are left out. Each side is a process; they take
-turns, and who waits is stopped, with its buffers as full as it left them. Linux only.
-"""
+"""`python -m benchmarks.input_pipeline`: a row for each side. See `benchmarks.input_pipeline`."""
 
 import argparse
 import contextlib
@@ -16,7 +6,6 @@ import io
 import os
 import pathlib
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -25,10 +14,11 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+import benchmarks.input_pipeline
 from benchmarks import table, turns
-from benchmarks.input_pipeline_sides import BATCH, NAME
+from benchmarks.input_pipeline.sides import BATCH, NAME
 
-SIDES = "benchmarks.input_pipeline_sides"
+SIDES = "benchmarks.input_pipeline.sides"
 PHOTOGRAPHS = 256
 WIDTH, HEIGHT, QUALITY = 500, 375, 96
 OURS, OURS_RANDOM, PEER = "ours", "ours, RandAugment", "tf.data"
@@ -90,27 +80,6 @@ def has_tensorflow(python: str) -> bool:
     return not subprocess.run(asked, capture_output=True, check=False).returncode
 
 
-class Side:
-    """A process that is stopped while it waits for its turn."""
-
-    def __init__(self, python: str, *words: str, module: str = SIDES):
-        """Starts it and waits until it is ready."""
-        self.worker = turns.Worker(python, module, words)
-        self.worker.process.send_signal(signal.SIGSTOP)
-
-    def step(self) -> dict[str, float]:
-        """Lets it prepare its images."""
-        self.worker.process.send_signal(signal.SIGCONT)
-        taken = self.worker.step()
-        self.worker.process.send_signal(signal.SIGSTOP)
-        return taken
-
-    def close(self) -> None:
-        """Ends it."""
-        self.worker.process.send_signal(signal.SIGCONT)
-        self.worker.close()
-
-
 def race(folder: str, cores: int, options: argparse.Namespace) -> list[table.Row]:
     """Returns a row for each side on a number of cores."""
     forms = {OURS: ("ours", 0), OURS_RANDOM: ("ours", 4)}
@@ -122,7 +91,7 @@ def race(folder: str, cores: int, options: argparse.Namespace) -> list[table.Row
         for form, (side, layers) in forms.items():
             python = options.peer_python if form == PEER else sys.executable
             words = (side, folder, str(cores), str(options.images), str(layers))
-            sides[form] = stack.enter_context(contextlib.closing(Side(python, *words)))
+            sides[form] = stack.enter_context(turns.Stopped(python, SIDES, words))
         for number in range(1 + options.rounds):  # the first fills buffers and is not counted
             for form in list(sides) if number % 2 == 0 else reversed(sides):
                 taken[form].append(sides[form].step())
@@ -145,7 +114,7 @@ def race(folder: str, cores: int, options: argparse.Namespace) -> list[table.Row
 
 def main() -> None:
     """Prints a block of rows for one core, and one for all."""
-    parser = table.parser(__doc__, rounds=5)
+    parser = table.parser(benchmarks.input_pipeline.__doc__, rounds=5)
     parser.add_argument("--images", type=int, default=512, help="of each timing")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PYTHON")
     options = parser.parse_args()

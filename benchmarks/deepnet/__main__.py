@@ -1,17 +1,4 @@
-"""DeepNet's claims in small: does a stack of 1,000 layers train, and what does its depth cost?
-
-    python -m benchmarks.deepnet [PART ...] [--folder runs/deepnet] [--json FILE] [--smoke]
-
-PART is one of (default: all)
-  training   1,000 layers on `stdlib_text` by the training loop (`configs/masked_lm.py:deepnet`),
-             DeepNorm beside post-norm and pre-norm, and a Perceiver with 100 layers on its latents;
-             same data, optimiser, steps and seed. What is interrupted goes on where it stopped.
-  update     how far updates move the output, against depth, beside the bound of theorem 4.2
-  memory     temporary memory of a gradient against depth, for each choice of remat
-
-What a part finds is kept in FOLDER/PART.json, out of which the tables and FOLDER/deepnet.png come:
-parts may be run one by one.
-"""
+"""`python -m benchmarks.deepnet`: measures, prints, draws. See `benchmarks.deepnet`."""
 
 import argparse
 import dataclasses
@@ -20,42 +7,44 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import deepnet_memory, deepnet_picture, deepnet_training, deepnet_update, table
+import benchmarks.deepnet
+from benchmarks import table
+from benchmarks.deepnet import memory, picture, training, update
 from perceiver.processor import REMAT
 
 Rows = list[dict[str, Any]]
 TINY = (4, 16, 64)  # depths of a smoke run
 
 
-def training(options: argparse.Namespace) -> Rows:
+def run_training(options: argparse.Namespace) -> Rows:
     """Trains all trials."""
-    trials = deepnet_training.TRIALS[: 1 if options.smoke else None]
-    return [deepnet_training.train(x, options.folder, smoke=options.smoke) for x in trials]
+    trials = training.TRIALS[: 1 if options.smoke else None]
+    return [training.train(x, options.folder, smoke=options.smoke) for x in trials]
 
 
-def update(options: argparse.Namespace) -> Rows:
+def run_update(options: argparse.Namespace) -> Rows:
     """Measures updates at all depths."""
-    depths = TINY[:1] if options.smoke else deepnet_update.DEPTHS
-    residuals = deepnet_update.RESIDUALS[: 1 if options.smoke else None]
+    depths = TINY[:1] if options.smoke else update.DEPTHS
+    residuals = update.RESIDUALS[: 1 if options.smoke else None]
     return [
-        dataclasses.asdict(deepnet_update.measure(residual, layers))
+        dataclasses.asdict(update.measure(residual, layers))
         for residual in residuals
         for layers in depths
     ]
 
 
-def memory(options: argparse.Namespace) -> Rows:
+def run_memory(options: argparse.Namespace) -> Rows:
     """Compiles gradients at all depths."""
-    depths = TINY if options.smoke else deepnet_memory.DEPTHS
+    depths = TINY if options.smoke else memory.DEPTHS
     remats = REMAT[1:2] if options.smoke else REMAT
-    rows = [deepnet_memory.measure(remat, layers) for remat in remats for layers in depths]
+    rows = [memory.measure(remat, layers) for remat in remats for layers in depths]
     return [dataclasses.asdict(row) for row in rows]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
-    "training": training,
-    "update": update,
-    "memory": memory,
+    "training": run_training,
+    "update": run_update,
+    "memory": run_memory,
 }
 
 
@@ -78,7 +67,7 @@ def _training_table(rows: Rows) -> str:
 
 
 def _update_table(rows: Rows) -> str:
-    kinds = (*deepnet_update.KINDS, "all")
+    kinds = (*update.KINDS, "all")
     heads = ("residual", "layers", "spread", "update", "bound", *kinds)
     lines = [_line(*heads), _line(*["---"] * len(heads))]
     for name in ("descent", "adam"):
@@ -94,9 +83,9 @@ def _memory_table(rows: Rows) -> str:
     heads = ("remat", *(f"{layers:,} layers" for layers in depths), "grows with depth to the")
     lines = [_line(*heads), _line(*["---"] * len(heads))]
     for remat in dict.fromkeys(row["remat"] for row in rows):
-        own = [deepnet_memory.Memory(**row) for row in rows if row["remat"] == remat]
+        own = [memory.Memory(**row) for row in rows if row["remat"] == remat]
         sizes = [f"{row.temporary / 2**20:,.1f} MiB" for row in own]
-        lines.append(_line(remat, *sizes, f"{deepnet_memory.exponent(own):.2f}"))
+        lines.append(_line(remat, *sizes, f"{memory.exponent(own):.2f}"))
     return "\n".join(lines)
 
 
@@ -107,7 +96,9 @@ def _line(*cells: Any) -> str:
 def main() -> None:
     """Measures what was asked for, prints the tables of all that is there, draws the picture."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.deepnet",
+        description=benchmarks.deepnet.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/deepnet"))
@@ -128,9 +119,9 @@ def main() -> None:
         if (path := options.folder / f"{part}.json").exists()
     }
     print(tables(found))
-    picture = options.folder / "deepnet.png"
-    deepnet_picture.draw(found, picture)
-    print(f"picture: {picture}")
+    drawn = options.folder / "deepnet.png"
+    picture.draw(found, drawn)
+    print(f"picture: {drawn}")
     if options.json:
         settings = {"smoke": options.smoke, "environment": table.environment()}
         options.json.write_text(json.dumps(settings | found, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """The two sides of `benchmarks.input_pipeline`: processes that prepare batches when told to.
 
-    python -m benchmarks.input_pipeline_sides {ours,tf.data} FOLDER CORES IMAGES LAYERS
+    python -m benchmarks.input_pipeline.sides {ours,tf.data} FOLDER CORES IMAGES LAYERS
 
 Each reads the same photographs from files and gives batches of float32 [B, 224, 224, 3]. This
 module imports neither JAX nor TensorFlow; each side imports what it needs.

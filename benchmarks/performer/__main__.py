@@ -1,11 +1,4 @@
-"""Performer: the error of random features, what they save, and a trained model swapped to them.
-
-    python -m benchmarks.performer [--smoke] [--json FILE] [--png FILE] [--folder runs/performer]
-        [--parts error scaling swap]
-
-Prints three tables and draws `performer.png` (2009.14794, figures 2 and 4, 3 and 5 in small). The
-swap trains five small models (`performer_swap`); what is interrupted goes on where it stopped.
-"""
+"""`python -m benchmarks.performer`: measures, prints, draws. See `benchmarks.performer`."""
 
 import argparse
 import json
@@ -14,10 +7,11 @@ import pathlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks import performer_error, performer_scaling, performer_swap
+import benchmarks.performer
+from benchmarks.performer import error, scaling, swap
 
 PARTS = ("error", "scaling", "swap")
-PICTURE = pathlib.Path(__file__).with_name("performer.png")
+PICTURE = pathlib.Path(__file__).parents[1] / "performer.png"
 COLOURS = {
     "positive": "#1f6fb4",
     "hyperbolic": "#2ca02c",
@@ -33,10 +27,10 @@ def draw(found: dict, path: pathlib.Path) -> None:
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 3)
     _draw_kernels(top[0], found["kernel"])
-    for axes, scale in zip(top[1:], performer_error.SCALES, strict=True):
+    for axes, scale in zip(top[1:], error.SCALES, strict=True):
         _draw_attention(axes, [row for row in found["attention"] if row["scale"] == scale])
         axes.set_title(f"logits of variance {scale**4:.2g}", fontsize=9)
-    for axes, field in zip(bottom, performer_scaling.FIELDS, strict=False):
+    for axes, field in zip(bottom, scaling.FIELDS, strict=False):
         _draw_scaling(axes, found["scaling"], field)
     for axes in (*top, *bottom[:2]):
         axes.grid(alpha=0.3)
@@ -46,13 +40,13 @@ def draw(found: dict, path: pathlib.Path) -> None:
 
 
 def _draw_scaling(axes, rows: list[dict], field: str) -> None:
-    for kernel in performer_scaling.KERNELS.values():
-        for work, style in zip(performer_scaling.WORKS, ("o:", "s-"), strict=True):
-            points = performer_scaling.points(rows, kernel, work, field)
+    for kernel in scaling.KERNELS.values():
+        for work, style in zip(scaling.WORKS, ("o:", "s-"), strict=True):
+            points = scaling.points(rows, kernel, work, field)
             x, y = zip(*points, strict=True)
-            name = f"{kernel}, {work}: exponent {performer_scaling.slope(points):.2f}"
+            name = f"{kernel}, {work}: exponent {scaling.slope(points):.2f}"
             axes.loglog(x, y, style, color=COLOURS[kernel], label=name, markersize=4)
-    axes.set(xlabel="elements", ylabel=performer_scaling.FIELDS[field])
+    axes.set(xlabel="elements", ylabel=scaling.FIELDS[field])
 
 
 def _draw_swap(axes, rows: list[dict]) -> None:
@@ -67,7 +61,7 @@ def _draw_swap(axes, rows: list[dict]) -> None:
 
 
 def _draw_kernels(axes, rows: list[dict]) -> None:
-    for kind in performer_error.KINDS:
+    for kind in error.KINDS:
         for orthogonal, marker in ((False, "o"), (True, "x")):
             own = [r for r in rows if (r["kind"], r["orthogonal"]) == (kind, orthogonal)]
             angles = [row["angle"] for row in own]
@@ -79,7 +73,7 @@ def _draw_kernels(axes, rows: list[dict]) -> None:
 
 
 def _draw_attention(axes, rows: list[dict]) -> None:
-    for kind in performer_error.KINDS:
+    for kind in error.KINDS:
         for orthogonal, style in ((False, "o:"), (True, "x-")):
             own = [r for r in rows if (r["kind"], r["orthogonal"]) == (kind, orthogonal)]
             x, y = [row["features"] for row in own], [row["error"] for row in own]
@@ -91,7 +85,9 @@ def _draw_attention(axes, rows: list[dict]) -> None:
 def main() -> None:
     """Measures, prints the tables, draws the picture."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.performer",
+        description=benchmarks.performer.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/performer"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -101,16 +97,16 @@ def main() -> None:
     options = parser.parse_args()
     found, smoke = {"smoke": options.smoke}, options.smoke
     if "error" in options.parts:
-        found["kernel"] = performer_error.kernel_rows()
+        found["kernel"] = error.kernel_rows()
         sizes = {"length": 64, "features": (4, 16)} if smoke else {}
-        found["attention"] = performer_error.attention_rows(**sizes)
-        print(performer_error.table(found["attention"]), end="\n\n")
+        found["attention"] = error.attention_rows(**sizes)
+        print(error.table(found["attention"]), end="\n\n")
     if "scaling" in options.parts:
-        found["scaling"] = performer_scaling.rows(*([(64, 256)] if smoke else []))
-        print(performer_scaling.table(found["scaling"]), end="\n\n")
+        found["scaling"] = scaling.rows(*([(64, 256)] if smoke else []))
+        print(scaling.table(found["scaling"]), end="\n\n")
     if "swap" in options.parts:
-        found["swap"] = performer_swap.measure(options.folder, smoke)
-        print(performer_swap.table(found["swap"]), end="\n\n")
+        found["swap"] = swap.measure(options.folder, smoke)
+        print(swap.table(found["swap"]), end="\n\n")
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
     picture = options.png or (None if smoke else PICTURE)

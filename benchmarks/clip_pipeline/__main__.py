@@ -1,15 +1,4 @@
-"""Clips per second and core of the data pipeline alone, beside OpenCV's VideoCapture.
-
-    python -m benchmarks.clip_pipeline [--clips 64] [--hours 10] [--json FILE]
-
-Clips of ten seconds (see `clip_files`) are read by `data.load` as AudioSet is in training: a random
-window of 32 frames, their crop, flip and colour, resized to 224, and its sound. A loader that opens
-the MP4 files by VideoCapture does the same crop, flip and resize; neither it nor "picture alone"
-has colour and sound. Each side is a process; they take turns, and who waits is stopped. Then the
-parts of our side are timed in turn on one thread, and memory is watched over many hours of clips:
-while they are read for training, and while they are prepared (small ones, one file by many names).
-Linux only.
-"""
+"""`python -m benchmarks.clip_pipeline`: race, parts, memory. See `benchmarks.clip_pipeline`."""
 
 import argparse
 import contextlib
@@ -23,28 +12,29 @@ from collections import defaultdict
 
 import numpy as np
 
-from benchmarks import clip_files, clip_pipeline_sides, table
-from benchmarks.clip_pipeline_sides import BATCH, CAPTURE, FORMS, FRAMES, NAME, OURS_PICTURE, SIZE
-from benchmarks.input_pipeline import Side
+import benchmarks.clip_pipeline
+from benchmarks import table, turns
+from benchmarks.clip_pipeline import files, sides
+from benchmarks.clip_pipeline.sides import BATCH, CAPTURE, FORMS, FRAMES, NAME, OURS_PICTURE, SIZE
 
 DIFFERENT = 8  # clips
 SECONDS = 10.0
 SHARD = 32  # clips
-CASE = f"{clip_files.WIDTH} x {clip_files.HEIGHT}"
+CASE = f"{files.WIDTH} x {files.HEIGHT}"
 
 
 def race(folder: pathlib.Path, cores: int, options: argparse.Namespace) -> list[table.Row]:
     """Returns a row for each form on a number of cores."""
     taken: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
     with contextlib.ExitStack() as stack:
-        sides = {}
+        workers = {}
         for form in FORMS:
             words = (form, str(folder), str(cores), str(options.clips))
-            side = Side(sys.executable, *words, module=clip_pipeline_sides.__name__)
-            sides[form] = stack.enter_context(contextlib.closing(side))
+            worker = turns.Stopped(sys.executable, sides.__name__, words)
+            workers[form] = stack.enter_context(worker)
         for number in range(1 + options.rounds):  # the first fills buffers and is not counted
-            for form in list(sides) if number % 2 == 0 else reversed(sides):
-                taken[form].append(sides[form].step())
+            for form in list(workers) if number % 2 == 0 else reversed(workers):
+                taken[form].append(workers[form].step())
     rows = []
     for form, steps in taken.items():
         found = {
@@ -68,7 +58,7 @@ def parts(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]:
     from data.transforms import generator
 
     memory.keep_freed()  # as batches do
-    config = clip_pipeline_sides.settings(folder)
+    config = sides.settings(folder)
     source = clips.open_clips(clips.open_builder(config), "balanced_train")
     crop, taken = InceptionCrop(SIZE, 3), defaultdict(float)
 
@@ -108,7 +98,7 @@ def memory(folder: pathlib.Path, options: argparse.Namespace) -> list[table.Row]
     """Returns rows of the memory of this process after a tenth of the hours, and after all."""
     import data
 
-    config = clip_pipeline_sides.settings(folder / "many")
+    config = sides.settings(folder / "many")
     batches = data.load(config, "train", batch_size=BATCH, seed=0, train=True)
     total = max(10, round(options.hours * 3600 / SECONDS / BATCH))
     rows = []
@@ -175,7 +165,7 @@ def resident_mib() -> float:
 
 def main() -> None:
     """Prints a block of rows for one core, one for all, one of parts, and two of memory."""
-    parser = table.parser(__doc__, rounds=5)
+    parser = table.parser(benchmarks.clip_pipeline.__doc__, rounds=5)
     parser.add_argument("--clips", type=int, default=64, help="of each timing")
     parser.add_argument("--hours", type=float, default=10.0, help="of clips, to watch memory over")
     options = parser.parse_args()
@@ -186,8 +176,8 @@ def main() -> None:
     report = table.Report(options)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        size = clip_files.write(folder, NAME, different, seconds)
-        many = clip_files.write(folder / "many", NAME, 1, seconds, copies * different)
+        size = files.write(folder, NAME, different, seconds)
+        many = files.write(folder / "many", NAME, 1, seconds, copies * different)
         films = [file.stat().st_size for file in folder.glob("*.mp4")]
         print(
             f"{different} clips of {seconds:g} s: {size / different / 1e6:.2g} MB as a record, "

@@ -1,6 +1,6 @@
 """`python -m train` that kills itself inside a save.
 
-    python -m benchmarks.chaos_child STAGE NUMBER DELAY --config=... --workdir=...
+    python -m benchmarks.chaos.child STAGE NUMBER DELAY --config=... --workdir=...
 
 At save NUMBER of its life (from 1) the process gets SIGKILL: DELAY seconds after the save began
 (STAGE "begun": arrays are being written in the background), before the checksums are written

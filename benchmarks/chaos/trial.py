@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.chaos_child import STAGES
-from benchmarks.chaos_life import HOST_TIMEOUT, LIMIT, Life, Setup, last_step, saved_steps
+from benchmarks.chaos.child import STAGES
+from benchmarks.chaos.life import HOST_TIMEOUT, LIMIT, Life, Setup, last_step, saved_steps
 
 SAVE_EVERY = 10
 SURVIVOR_LIMIT = HOST_TIMEOUT + 120.0  # seconds that a process may outlive another
@@ -45,7 +45,7 @@ class Kill:
     """What happens to a life."""
 
     signal: signal.Signals
-    moment: str  # "start-up", "training", or a stage of `chaos_child`
+    moment: str  # "start-up", "training", or a stage of `child`
     all: bool = True  # of several processes: all, or one
 
     def __str__(self) -> str:
