@@ -167,7 +167,9 @@ def test_segments_merge_to_what_the_dense_form_gives(name, clips, draw_params, b
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("spec", [RAW, MEL], ids=["raw", "mel"])
+@pytest.mark.parametrize(
+    "spec", [pytest.param(RAW, id="raw", marks=pytest.mark.slow), pytest.param(MEL, id="mel")]
+)
 def test_all_paths_have_the_same_finite_gradients(spec, clips, draw_params, by_segment):
     models = {p: perceiver.build(spec | {"cross_path": p}) for p in ("plain", "auto", "streaming")}
     params = draw_params(models["plain"].init)

@@ -184,12 +184,11 @@ def tree_of_gradients(apply, params, inputs, options):
 @pytest.mark.parametrize(
     ("path", "options", "with_label"),
     [
-        ("plain", {}, True),
-        ("by segment", {}, False),
-        ("by segment", IDS, True),
-        ("streaming", IDS, False),
+        pytest.param("plain", {}, True, id="plain", marks=pytest.mark.slow),
+        pytest.param("by segment", {}, False, id="by segment", marks=pytest.mark.slow),
+        pytest.param("by segment", IDS, True, id="by segment, some"),
+        pytest.param("streaming", IDS, False, id="streaming, some", marks=pytest.mark.slow),
     ],
-    ids=["plain", "by segment", "by segment, some", "streaming, some"],
 )
 def test_values_and_gradients_equal_the_dense_form(
     path, options, with_label, video_spec, inputs, draw_params, request

@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, step, tmp_path, monkeypatch):
     assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
-@pytest.mark.parametrize("placement", ["pmap", "sharded"])
+@pytest.mark.parametrize("placement", [pytest.param("pmap", marks=pytest.mark.slow), "sharded"])
 def test_another_placement_goes_on_where_one_device_stopped(
     whole, placement, tmp_path, monkeypatch
 ):

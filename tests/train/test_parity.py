@@ -41,7 +41,17 @@ def trained(case, placement, path=None):
     return run, state, flatten(jax.device_get(state.params)), losses
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
+CASES = [
+    pytest.param(
+        name,
+        id=name.replace(" ", "-"),
+        marks=pytest.mark.slow if name == "learned positions" else (),
+    )
+    for name in CONFIGS
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def single(request):
     case = CONFIGS[request.param]
     return case, *trained(case, "single")[2:]
