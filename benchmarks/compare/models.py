@@ -13,7 +13,7 @@ Spec = dict[str, Any]
 
 HEADS = 4  # of all attention
 _WIDTHS = (2 * HEADS, 6 * HEADS, 10 * HEADS)  # at which parameters are counted
-_FITTED = 4  # side of the images of these
+_FITTED_SIDE, _FITTED_WINDOW = 4, 128  # of the images and bytes of these
 
 # What each system is, in fields of a Perceiver IO's spec.
 SYSTEMS: dict[str, Spec] = {
@@ -56,15 +56,19 @@ _TEXTS = {
 def images(side: int, parameters: int, names: Sequence[str]) -> dict[str, Spec]:
     """Returns the specs of systems for grey images, near a number of parameters."""
     return {
-        name: image(name, side, width_for(functools.partial(image, name, _FITTED), parameters))
+        name: image(name, side, width_for(functools.partial(image, name, _FITTED_SIDE), parameters))
         for name in names
     }
 
 
 def texts(length: int, parameters: int, names: Sequence[str]) -> dict[str, Spec]:
-    """Returns the specs of systems for windows of bytes, near a number of parameters."""
+    """Returns the specs of systems for windows of bytes, as wide at every length.
+
+    Those for 128 bytes are near a number of parameters; longer ones learn more positions.
+    """
+    fitted = {name: functools.partial(text, name, _FITTED_WINDOW) for name in names}
     return {
-        name: text(name, length, width_for(functools.partial(text, name, length), parameters))
+        name: text(name, length, width_for(fitted[name], parameters))
         for name in names
         if name != CONVOLUTION
     }

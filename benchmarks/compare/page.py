@@ -20,8 +20,8 @@ HEADER = """\
 Made by `python -m benchmarks.compare`; its modules tell what is measured and how. All systems have
 about the same number of parameters (the tables tell), the same inputs (pixels or bytes one by one),
 optimiser and schedule, none is tuned by itself. They are small, for two CPU cores: which system is
-ahead at this size need not be ahead at another. Equal time is one seed, far from convergence, and
-was measured in several calls beside other work: CPU time, not wall time, is what is told.
+ahead at this size need not be ahead at another. Equal time is one seed, far from convergence; CPU
+time, not wall time, is what is told.
 
 ![Accuracy, time and memory](compare.png)
 """

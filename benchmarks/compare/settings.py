@@ -18,10 +18,11 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)  # of little data
     examples: tuple[int, ...] = (40, 120, 400, 1198)  # digits to learn from; 1,198 are all
     little_steps: int = 400
-    sides: tuple[int, ...] = (32,)  # of digits, in equal time: 1,024 inputs
-    windows: tuple[int, ...] = (128, 512)  # of bytes, in equal time
-    cpu_seconds: float = 15.0  # of training, in equal time
-    lengths: tuple[int, ...] = (256, 1024, 4096)  # inputs of a timed step
+    sides: tuple[int, ...] = (16, 32)  # of digits, in equal time: 256 and 1,024 inputs
+    windows: tuple[int, ...] = (128, 512, 2048)  # of bytes, in equal time
+    cpu_seconds: float = 60.0  # of training, in equal time
+    eval_bytes: int = 2**18  # that are held out in equal time, evenly spaced
+    lengths: tuple[int, ...] = (256, 1024, 4096, 16_384)  # inputs of a timed step
     memory_gib: float = 6.0  # steps that need more are weighed, not run
 
 
@@ -34,6 +35,7 @@ SMOKE = Settings(
     sides=(4,),
     windows=(64,),
     cpu_seconds=0.0,
+    eval_bytes=2**10,
     lengths=(16,),
 )
 
@@ -52,13 +54,14 @@ def digits(spec: Spec, *, noisy: bool) -> Any:
     return _train(c, schedule="warmup_cosine", lr=2e-3)
 
 
-def masked_bytes(spec: Spec) -> Any:
+def masked_bytes(spec: Spec, eval_bytes: int) -> Any:
     """Returns the config of masked bytes of the standard library's text."""
     c = common.get_config("masked_lm", spec)
     c.placement = "single"
     window = spec["max_length"]
     c.data.update(source="stdlib_text", seq_len=window, masking="byte")
     c.data.update(batch_size=2048 // window, eval_batch_size=16_384 // window)
+    c.data.eval_examples = eval_bytes // window
     return _train(c, schedule="constant", lr=1e-3)
 
 

@@ -18,6 +18,11 @@ def test_widths_meet_a_number_of_parameters(name):
     assert models.count(models.image(name, 8, width)) == pytest.approx(20_000, rel=0.15)
 
 
+def test_longer_windows_leave_the_width_alone():
+    (short,), (long,) = (models.texts(n, 20_000, ["Transformer"]).values() for n in (128, 512))
+    assert long == short | {"max_length": 512}
+
+
 def test_what_was_measured_is_not_measured_again(tmp_path):
     calls = []
 
