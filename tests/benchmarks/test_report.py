@@ -1,4 +1,5 @@
 import copy
+import importlib.util
 import json
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_targets_name_policies_and_benchmarks_that_exist():
     forms = [t.form for t in targets.TARGETS if "remat " in t.form]
     assert {form.split()[-1] for form in forms} <= set(REMAT)
     for target in targets.TARGETS:
-        assert (measure.ROOT / "benchmarks" / f"{target.benchmark}.py").is_file()
+        assert importlib.util.find_spec(f"benchmarks.{target.benchmark}")
     assert {models.IMAGENET, models.CLASSICAL} == {
         t.case.split(",")[0] for t in targets.TARGETS if t.benchmark == "models"
     }
