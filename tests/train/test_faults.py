@@ -85,6 +85,7 @@ def rows(folder):
     return [{name: x for name, x in row.items() if name not in SPEEDS} for row in found]
 
 
+@pytest.mark.slow
 def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         break_batches(patch, 7)  # step 8

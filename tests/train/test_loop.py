@@ -114,6 +114,7 @@ def test_what_a_run_leaves_behind(whole):
     assert saved["model"]["kind"] == "image_classifier"
 
 
+@pytest.mark.slow
 def test_broken_examples_are_said_once_and_summed_up(tmp_path, monkeypatch, capsys):
     intact = digits_data.Digits.example
 
@@ -191,6 +192,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         assert np.isfinite(row["loss"])
 
 
+@pytest.mark.slow
 def test_init_from_takes_the_weights_of_another_run(whole, tmp_path, capsys):
     folder, _ = whole
     config = small_config(**{"init_from.source": str(folder)})

@@ -70,6 +70,7 @@ def test_a_local_folder_is_its_own_mirror(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_in_a_store_is_told_to_stop_and_goes_on(store, tmp_path, monkeypatch):
     def config():
         c = digits.get_config("fourier,smoke")
