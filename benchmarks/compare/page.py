@@ -157,6 +157,9 @@ def _panel(axis: Any, rows: Sequence[Row], x: str, y: str, *, logarithmic: bool)
         for at, values in zip(places, by_place, strict=True):
             axis.plot([at] * len(values), values, ".", color=colour, markersize=3, alpha=0.4)
     axis.set_xscale("log")
+    places = sorted({row[x] for row in rows})
+    axis.set_xticks(places, [f"{at:,}" for at in places])
+    axis.minorticks_off()
     if logarithmic:
         axis.set_yscale("log")
     axis.grid(alpha=0.2)
