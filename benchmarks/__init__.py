@@ -1,4 +1,4 @@
-"""Benchmarks: each prints a table and takes `--json FILE`, `--smoke` and `--rounds`.
+"""Benchmarks: each prints what it finds; `--help` tells its options, `--smoke` mostly among them.
 
     python -m benchmarks.attention      cross-attends at the papers' sizes, every path
     python -m benchmarks.models         whole models, training memory and compile time

@@ -176,9 +176,9 @@ def _align(cell: str, width: int) -> str:
     return cell.rjust(width) if number else cell.ljust(width)
 
 
-def parser(doc: str, *, rounds: int = 3) -> argparse.ArgumentParser:
-    """Returns a parser with the options that every benchmark takes."""
-    found = argparse.ArgumentParser(description=doc)
+def parser(doc: str, *, rounds: int = 3, prog: str | None = None) -> argparse.ArgumentParser:
+    """Returns a parser with the options that most benchmarks take; packages tell their `prog`."""
+    found = argparse.ArgumentParser(prog=prog, description=doc)
     found.formatter_class = argparse.RawDescriptionHelpFormatter
     found.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows there")
     found.add_argument("--smoke", action="store_true", help="tiny sizes: does it run?")

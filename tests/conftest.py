@@ -27,7 +27,8 @@ _FLAGS = {"xla_force_host_platform_device_count": "8"}
 _OLDEST = importlib.metadata.version("jaxlib").startswith("0.10.")
 if os.environ["JAX_PLATFORMS"] == "cpu":
     _FLAGS |= {
-        "xla_backend_optimization_level": "1" if _OLDEST else "2",  # 0 rounds products to be added
+        # at 0 products are rounded before they are added up
+        "xla_backend_optimization_level": "1" if _OLDEST else "2",
         "xla_llvm_disable_expensive_passes": "true",
         "xla_cpu_parallel_codegen_split_count": "1",
     }

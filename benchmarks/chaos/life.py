@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from benchmarks.turns import ROOT
+
 LIMIT = 420.0  # seconds in which a life must get where it should
 HOST_TIMEOUT = 15  # seconds until the runtime calls a silent process dead
 POLL = 0.05

@@ -165,7 +165,9 @@ def resident_mib() -> float:
 
 def main() -> None:
     """Prints a block of rows for one core, one for all, one of parts, and two of memory."""
-    parser = table.parser(benchmarks.clip_pipeline.__doc__, rounds=5)
+    parser = table.parser(
+        benchmarks.clip_pipeline.__doc__, rounds=5, prog="python -m benchmarks.clip_pipeline"
+    )
     parser.add_argument("--clips", type=int, default=64, help="of each timing")
     parser.add_argument("--hours", type=float, default=10.0, help="of clips, to watch memory over")
     options = parser.parse_args()

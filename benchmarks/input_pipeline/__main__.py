@@ -114,7 +114,9 @@ def race(folder: str, cores: int, options: argparse.Namespace) -> list[table.Row
 
 def main() -> None:
     """Prints a block of rows for one core, and one for all."""
-    parser = table.parser(benchmarks.input_pipeline.__doc__, rounds=5)
+    parser = table.parser(
+        benchmarks.input_pipeline.__doc__, rounds=5, prog="python -m benchmarks.input_pipeline"
+    )
     parser.add_argument("--images", type=int, default=512, help="of each timing")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PYTHON")
     options = parser.parse_args()
