@@ -54,10 +54,10 @@ def train(trial: Trial, folder: pathlib.Path, *, smoke: bool = False) -> dict[st
     """Trains in its own folder, going on where that run stopped; a run that is over is only read.
 
     Returns:
-      The trial's fields; "layers"; "curve", [step, bits] of the training bytes that were hidden
-      since the row before; "held_out", the same of validation; "unigram" and "bigram", bits of
-      these predictors on the same hidden bytes; and "diverged", the guard's words where a number
-      was not finite, else "".
+      The trial's fields, of "steps" those of this run; "layers"; "curve", [step, bits] of the
+      training bytes that were hidden since the row before; "held_out", the same of validation;
+      "unigram" and "bigram", bits of these predictors on the same hidden bytes; and "diverged", the
+      guard's words where a number was not finite, else "".
     """
     config, run = config_of(trial, smoke=smoke), folder / trial.name
     diverged = ""
@@ -70,6 +70,7 @@ def train(trial: Trial, folder: pathlib.Path, *, smoke: bool = False) -> dict[st
     held_out = [row for row in rows if row.get("validation/bits") is not None]
     return {
         **dataclasses.asdict(trial),
+        "steps": config.train.steps,  # a smoke run takes fewer than its trial
         "layers": config.model.layers,
         "curve": [[row["step"], row["bits"]] for row in rows if row.get("bits") is not None],
         "held_out": [[row["step"], row["validation/bits"]] for row in held_out],
