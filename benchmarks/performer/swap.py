@@ -25,7 +25,9 @@ def config(kernel: str, redraw: bool, steps: int, smoke: bool):
     """Returns the config of a run with a kernel, of so many steps."""
     c = masked_lm.get_config("performer,smoke" if smoke else "performer")
     c.model.update(kernel=kernel, kernel_redraw=redraw)
-    if not smoke:
+    if smoke:
+        c.data.eval_examples = 64
+    else:
         c.model.update(channels=64, layers=2, heads=4, kernel_features=128)
         c.optim.update(lr=2e-3, warmup_steps=steps // 30)
         c.train.update(steps=steps, eval_every=steps, save_every=steps)
