@@ -74,7 +74,7 @@ setuptools.setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["perceiver", "perceiver.*"]),
-    package_data={"perceiver": ["py.typed"], "perceiver.labels": ["*.txt"]},
+    package_data={"perceiver": ["py.typed"], "perceiver.media.labels": ["*.txt"]},
     install_requires=[
         "dm-haiku>=0.0.17",
         "jax>=0.10",

@@ -11,13 +11,13 @@ from typing import Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
-
-from benchmarks import dense, draw
-from benchmarks.forms import DENSE, Form
 from perceiver.byte_array import ByteArray
 from perceiver.compute import Compute
 from perceiver.cross_attend import CrossAttend
 from perceiver.decoder import Decoder
+
+from benchmarks import dense, draw
+from benchmarks.forms import DENSE, Form
 
 # (params, latents [B, N, D], byte array) -> [B, N, D], or [B, O, OUT_CHANNELS] of a decoder
 Block = Callable[[dense.Params, jax.Array, ByteArray], jax.Array]

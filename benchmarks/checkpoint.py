@@ -26,13 +26,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from train.sharding import path_of
 
 from benchmarks import measure, steps, table
 from configs import digits
 from perceiver import released
 from train import experiment, placement
 from train.checkpoint import Checkpoints
-from train.sharding import path_of
 
 _TINY = "quickstart"
 

@@ -30,12 +30,12 @@ if _FLAG not in os.environ.get("XLA_FLAGS", ""):  # before JAX is imported
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+from perceiver.processor import REMAT, is_stacked  # noqa: E402
 
 import perceiver  # noqa: E402
 from benchmarks import hlo, models, steps, table  # noqa: E402
 from benchmarks.measure import MIB  # noqa: E402
 from perceiver import released, specs  # noqa: E402
-from perceiver.processor import REMAT, is_stacked  # noqa: E402
 from perceiver.summary import byte_array_shapes  # noqa: E402
 from train import placement, sharding  # noqa: E402
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-
-from perceiver import specs
 from perceiver.positions import SeparableFourier
 from perceiver.processor import is_stacked
+
+from perceiver import specs
 
 Params = dict[str, dict[str, jax.Array]]  # module path -> name -> array
 Apply = Callable[[Params, dict[str, jax.Array]], jax.Array]  # (unstacked, inputs) -> logits

@@ -22,12 +22,12 @@ import tempfile  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+from perceiver.weights.deepmind_names import rules  # noqa: E402
 
 import perceiver  # noqa: E402
 from benchmarks import measure  # noqa: E402
 from perceiver import compile_cache, released  # noqa: E402
 from perceiver.weights import formats, mapping, native  # noqa: E402
-from perceiver.weights.deepmind_names import rules  # noqa: E402
 
 imported = time.perf_counter()
 

@@ -15,13 +15,13 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from benchmarks import measure, table
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.decoder import Decoder
 from perceiver.encoder import Encoder
 from perceiver.positions import LearnedTable, SeparableFourier
 from perceiver.processor import Processor
+
+from benchmarks import measure, table
 
 FULL = {"dims": (368, 496), "latents": 2048, "channels": 512, "layers": 24, "heads": 16}
 TINY = {"dims": (61, 67), "latents": 2048, "channels": 128, "layers": 2, "heads": 4}

@@ -19,11 +19,11 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
+from train.broken import BrokenExamples
 
 from configs import audioset
 from data.prepare import scene_plans, scenes
 from train import evaluate, loop, ranking, trained
-from train.broken import BrokenExamples
 
 # What is trained -> variant of configs/audioset.py, fields of the model that are changed.
 MODELS = {

@@ -16,12 +16,12 @@ import tempfile
 import time
 
 import jax
+from train.speed import Watch
+from train.window import Window
 
 from configs import digits
 from train import experiment
 from train.report import Report
-from train.speed import Watch
-from train.window import Window
 
 
 def main() -> None:

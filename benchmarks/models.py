@@ -24,12 +24,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from perceiver.processor import REMAT
 
 import perceiver
 from benchmarks import dense, draw, floor, measure, steps, table
 from benchmarks.forms import DENSE, Contenders, Form, compare
 from perceiver import released, specs
-from perceiver.processor import REMAT
 from train import losses
 
 OURS = (Form("auto"), Form("auto", "bfloat16"))

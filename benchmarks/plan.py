@@ -19,12 +19,12 @@ from unittest import mock
 
 import jax
 from jax.sharding import AbstractMesh, NamedSharding
+from train.model_flops import flops_per_example
 
 import perceiver
 from benchmarks import collectives, measure, steps
 from perceiver import released, specs
 from train import hardware, sharding
-from train.model_flops import flops_per_example
 
 CHIPS = 256
 MFU = 0.4  # of dense bfloat16: what well-tuned Transformers of this size are reported to reach

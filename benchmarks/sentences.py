@@ -17,12 +17,12 @@ import statistics
 import sys
 
 import numpy as np
+from train.broken import BrokenExamples
 
 from configs import sentences
 from data import stdlib_docstrings
 from perceiver import coders, compile_cache, sequences, specs
 from train import command, evaluate, loop, retrieval, trained
-from train.broken import BrokenExamples
 
 METRICS = ("recall_1", "recall_10", "mrr")
 

@@ -10,7 +10,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from perceiver.byte_array import ByteArray, Segment
 from perceiver.positions import Dense, SeparableFourier
 

@@ -22,12 +22,12 @@ import time
 
 import jax
 import numpy as np
+from data.stdlib_text import read
 
 import data
 from benchmarks import measure
 from configs import masked_lm
 from data import masking
-from data.stdlib_text import read
 from train import experiment
 
 _DOCUMENT = 20_000  # bytes, at most

@@ -21,11 +21,11 @@ import sys
 from typing import Any
 
 import jax
+from perceiver.compute import OPERANDS
+from perceiver.processor import REMAT
 
 from benchmarks import draw, steps, table, turns
 from perceiver import released, specs
-from perceiver.compute import OPERANDS
-from perceiver.processor import REMAT
 
 NAMES = ("imagenet-fourier", "masked-lm-bytes")
 OPTIM = {

@@ -17,7 +17,7 @@ pieces, for one GPU), `smoke` (two steps of a tiny model, on scenes prepared bef
 """
 
 from configs import common
-from perceiver import released
+from perceiver.kinds import released
 
 
 def _perceiver_io(c):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from perceiver import specs
+from perceiver.kinds import specs
 
 
 def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
@@ -19,7 +19,8 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     Args:
       task: a key of `train.tasks.TASKS`.
-      model: a spec, such as one of `perceiver.released.MODELS`; fields left out get their defaults.
+      model: a spec, such as one of `perceiver.released.MODELS`; fields left out get their
+      defaults.
     """
     c = ConfigDict()
     c.task = task
@@ -30,7 +31,9 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.mesh.data = 1  # copies of the state
     c.mesh.fsdp = -1  # parts that the state is cut into; a batch is cut over data x fsdp
     c.mesh.sequence = 1  # parts that the byte array's elements are cut into
-    c.model = ConfigDict(_fields(model))  # perceiver/specs/; classes, image_shape may be 0, ()
+    c.model = ConfigDict(
+        _fields(model)
+    )  # perceiver/kinds/specs/; classes, image_shape may be 0, ()
 
     c.init_from = ConfigDict()  # weights that a fresh run starts from
     c.init_from.source = ""  # whatever perceiver.load takes: a run, a file, a released name

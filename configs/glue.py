@@ -18,7 +18,7 @@ together, drawn in proportion to their sizes: the paper does not tell.
 """
 
 from configs import common, text_classification
-from perceiver import released
+from perceiver.kinds import released
 
 # The paper's tasks, in the order of its tables, and their classes; 1: a number.
 TASKS = {

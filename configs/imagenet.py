@@ -21,7 +21,7 @@ data.image_size and model.image_shape; for other data `--config.data.source=fold
 """
 
 from configs import common
-from perceiver import released
+from perceiver.kinds import released
 
 _PERMUTATION = 1  # the seed of a fixed order of the pixels, after position features
 

@@ -31,7 +31,7 @@ S is an assumption: it has not been measured with these configs.
 """
 
 from configs import common
-from perceiver import released
+from perceiver.kinds import released
 
 _EMBEDDED = {
     "kind": "masked_lm",

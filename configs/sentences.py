@@ -20,7 +20,7 @@ scores) and triplets (three columns of a table).
 """
 
 from configs import common, masked_lm
-from perceiver import released
+from perceiver.kinds import released
 
 VARIANTS = ("embedded", "embedded-transformer", "nli", "stsb", "nli-stsb", "sick", "triplets")
 # Parameters that a language model has and this head has not, or the other way round. With

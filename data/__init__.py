@@ -30,24 +30,20 @@ from typing import Any
 
 import numpy as np
 
-from data import (
-    clips,
-    digits,
-    folder_images,
-    noisy_digits,
+from data import subset
+from data.batches import Batch, Batches
+from data.clips import clips
+from data.dataset import Dataset, DatasetInfo
+from data.images import digits, folder_images, noisy_digits, tfds_images
+from data.labelled_text import (
     pairs_rows,
     rows,
     stdlib_docstrings,
     stdlib_syntax,
-    stdlib_text,
-    subset,
-    text_sources,
-    tfds_images,
     tfds_pairs,
     tfds_text,
 )
-from data.batches import Batch, Batches
-from data.dataset import Dataset, DatasetInfo
+from data.text import stdlib_text, text_sources
 
 __all__ = [
     "DATASETS",

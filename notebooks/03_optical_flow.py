@@ -83,7 +83,7 @@ print("median motion:", np.median(flow.reshape(-1, 2), axis=0))
 # @title The hue is the direction, the saturation the speed
 import matplotlib.pyplot as plt
 
-from perceiver.flow_picture import flow_picture
+from perceiver.media.flow_picture import flow_picture
 
 figure, axes = plt.subplots(1, 3, figsize=(14, 4))
 for panel, image, title in zip(

@@ -69,9 +69,9 @@ import numpy as np
 FILE = ""  # @param {type:"string"}
 frames, height, width, _ = model.spec.video_shape
 if FILE:
-    from perceiver import media
+    from perceiver.media import video_files
 
-    video, audio = media.read(
+    video, audio = video_files.read(
         FILE, (height, width), frames_per_second=25, sample_rate=48_000, seconds=frames / 25
     )
 else:

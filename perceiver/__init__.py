@@ -5,23 +5,31 @@ Symbols, as in the papers:
   B batch    M inputs (elements of the byte array)    C channels of an input
              N latents                                D channels of a latent
              O outputs                                E channels of an output query
-  H heads    K classes or vocabulary; also Fourier bands per axis
+  H heads    K classes, or entries of the vocabulary
 
 Masks are bool, True = real.
 """
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.compute import Compute
+from perceiver import compile_cache
 from perceiver.cross_attention import Sequence
-from perceiver.decoder import Decoder
-from perceiver.encoder import Encoder
-from perceiver.host_outputs import decode_to_host
-from perceiver.loading import fresh, load
-from perceiver.model import Perceiver, Sharing
-from perceiver.models import Model, build
-from perceiver.positions import Dense, LearnedTable, PerExample, SeparableFourier, fourier_features
-from perceiver.pretrained import Pretrained
-from perceiver.processor import Processor
+from perceiver.kinds import released, specs
+from perceiver.kinds.models import Model, build
+from perceiver.model.decoder import Decoder
+from perceiver.model.encoder import Encoder
+from perceiver.model.host_outputs import decode_to_host
+from perceiver.model.perceiver import Perceiver, Sharing
+from perceiver.model.processor import Processor
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.compute import Compute
+from perceiver.nn.positions import (
+    Dense,
+    LearnedTable,
+    PerExample,
+    SeparableFourier,
+    fourier_features,
+)
+from perceiver.pretrained.loading import fresh, load
+from perceiver.pretrained.pretrained import Pretrained
 
 __version__ = "0.1.0"
 
@@ -42,8 +50,11 @@ __all__ = [
     "Sequence",
     "Sharing",
     "build",
+    "compile_cache",
     "decode_to_host",
     "fourier_features",
     "fresh",
     "load",
+    "released",
+    "specs",
 ]

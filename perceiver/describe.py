@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from perceiver import specs
 from perceiver.attention import APPROXIMATE
-from perceiver.released import MODELS
+from perceiver.kinds import specs
+from perceiver.kinds.released import MODELS
 from perceiver.summary import summarize
 
 WIDTH = 100  # columns of the report

@@ -22,10 +22,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from perceiver import compile_cache, embedding, lengths
-from perceiver.embedding import Texts
-from perceiver.loading import load
-from perceiver.pretrained import Pretrained
+from perceiver import compile_cache
+from perceiver.pretrained import embedding
+from perceiver.pretrained.embedding import Texts
+from perceiver.pretrained.loading import load
+from perceiver.pretrained.pretrained import Pretrained
+from perceiver.text import lengths
 from perceiver.weights import files
 
 _TELL_EVERY = 30  # seconds

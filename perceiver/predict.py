@@ -30,12 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import compile_cache, images, media, specs
-from perceiver.flow_picture import flow_picture
-from perceiver.loading import load
-from perceiver.pretrained import Pretrained
-from perceiver.use import text_classes
-from perceiver.use.clips import Tagged
+from perceiver import compile_cache
+from perceiver.kinds import specs
+from perceiver.media import images, video_files
+from perceiver.media.flow_picture import flow_picture
+from perceiver.pretrained.loading import load
+from perceiver.pretrained.pretrained import Pretrained
+from perceiver.pretrained.use import text_classes
+from perceiver.pretrained.use.clips import Tagged
 
 _AS = {"picture": "black", "sound": "silent"}
 
@@ -136,7 +138,7 @@ def _autoencode(model: Pretrained, options: argparse.Namespace) -> Iterator[Show
         raise ValueError(f"give one video file, got {len(options.inputs)}")
     out = options.out or pathlib.Path("reconstruction.mp4")
     found = model.autoencode(options.inputs[0], top_k=options.top)
-    media.write(
+    video_files.write(
         out,
         found.video,
         found.audio,

@@ -21,9 +21,9 @@ import numpy as np
 
 from perceiver import compile_cache
 from perceiver.embed import read_lines
-from perceiver.embedding import embed, unit
-from perceiver.loading import load
-from perceiver.similarity import clusters, most_similar_pairs, nearest
+from perceiver.pretrained.embedding import embed, unit
+from perceiver.pretrained.loading import load
+from perceiver.pretrained.similarity import clusters, most_similar_pairs, nearest
 
 Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 

@@ -17,7 +17,8 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from train import command, exits
+from train import command
+from train.guard import exits
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file:variant", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -47,9 +48,10 @@ def main(arguments: list[str]) -> None:
     import jax
 
     from perceiver import compile_cache
-    from train import cluster, determinism, loop
-    from train.checkpoint import SaveError
-    from train.preemption import Preempted
+    from train import loop
+    from train.checkpoint.checkpoint import SaveError
+    from train.devices import cluster, determinism
+    from train.guard.preemption import Preempted
 
     try:
         determinism.apply(_CONFIG.value)

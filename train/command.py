@@ -10,7 +10,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from train import workdir
+from train.run import workdir
 
 
 def check(words: Sequence[str], config: Any = None) -> None:

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train import journal
+from train.report import journal
 
 NOT_DRAWN = ("step", *journal.SPEEDS)
 LABELS = {"lr": "learning rate"}

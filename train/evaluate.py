@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from train import command, export, metrics, trained
-from train.broken import BrokenExamples
+from train import command, export
 from train.experiment import Experiment
-from train.preemption import Notice
+from train.guard.broken import BrokenExamples
+from train.guard.preemption import Preemption
+from train.objective import metrics
+from train.run import trained
 from train.step import TrainState, make_predict_step
 from train.tasks import Batch
 
@@ -36,18 +38,18 @@ def evaluate(
     eval_step: Callable,
     state: TrainState,
     broken: BrokenExamples,
-    notice: Notice,
+    preemption: Preemption,
 ) -> dict[str, float] | None:
     """Returns the metrics of the whole validation split; adds to `broken` what it skipped.
 
-    None where an urgent notice came first: the time that is left is for saving.
+    None where an urgent preemption came first: the time that is left is for saving.
     """
     put = experiment.placement.put
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
-        in_time = itertools.takewhile(lambda _: not notice.is_urgent, batches)
+        in_time = itertools.takewhile(lambda _: not preemption.is_urgent, batches)
         results = metrics.total(eval_step(state, put(batch)) for batch in in_time)
         broken.look("validation", batches)
-    return None if notice.is_urgent else metrics.means(results)
+    return None if preemption.is_urgent else metrics.means(results)
 
 
 def predict(

@@ -9,7 +9,9 @@ from typing import Any
 import optax
 
 import data
-from train import optim, placement, schedules, step, tasks
+from train import step, tasks
+from train.devices import placement
+from train.optim import optimizers, schedules
 from train.resolve import resolve
 
 NON_FINITE = ("stop", "skip")
@@ -27,7 +29,8 @@ class Experiment:
     schedule: Callable[[int], Any]  # step -> learning rate
 
     def batches(self, split: str, *, train: bool, whole: bool = False) -> data.Batches:
-        """Returns this host's share of a split's batches (`Placement.feed`), or with `whole` all.
+        """Returns this host's share of a split's batches (`Placement.host_rows`), or with `whole`
+        all.
 
         The random choices of evaluation (masks) are the same in all runs, whatever their seed.
         """
@@ -38,8 +41,8 @@ class Experiment:
             batch_size=section.batch_size if train else section.eval_batch_size,
             seed=self.config.seed if train else 0,
             train=train,
-            host_index=0 if whole else self.placement.feed.index,
-            host_count=1 if whole else self.placement.feed.count,
+            host_index=0 if whole else self.placement.host_rows.index,
+            host_count=1 if whole else self.placement.host_rows.count,
         )
 
     def first_batch(self) -> data.Batch:
@@ -109,7 +112,7 @@ def make(config: Any) -> Experiment:
     layout = placement.make(config.placement, config.mesh)
     layout.check_batch(config.data.batch_size, config.train.micro_batches)
     layout.check_batch(config.data.eval_batch_size)
-    optimizer = optim.make(config.optim)
+    optimizer = optimizers.make(config.optim)
     task = tasks.make(config, info, layout.sequence)
     if layout.sequence is not None:
         task.model.explain()  # raises for inputs that do not divide over the devices

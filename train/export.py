@@ -11,8 +11,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from perceiver.weights import native
-from train import trained
 from train.experiment import Experiment
+from train.run import trained
 from train.step import TrainState
 
 

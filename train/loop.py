@@ -12,20 +12,21 @@ import jax
 from jax.experimental import multihost_utils
 
 from perceiver.weights import native
-from train import curves, export, life
+from train import curves, export
 from train.evaluate import evaluate
-from train.life import Life
-from train.preemption import Preempted
+from train.guard.preemption import Preempted
+from train.run.run import Run, open_run
 from train.step import TrainState
 
 
 def run(config: Any, folder: str | os.PathLike, *, profile: str = "") -> dict[str, float]:
-    """Trains what `config` says into `folder`, from where an earlier life of the run stopped.
+    """Trains what `config` says into `folder`, from where an earlier process of the run stopped.
 
     Args:
       config: as `configs/` give it.
-      folder: of the run; a path, or a URL of an object store (see `train.mirror`).
-      profile: "START:STOP", steps to trace; see `train.profile`.
+      folder: of the run; a path, or a URL of an object store (see
+      `train.checkpoint.remote_folder`). profile: "START:STOP", steps to trace; see
+      `train.report.profile`.
 
     Returns:
       The final validation metrics.
@@ -37,20 +38,20 @@ def run(config: Any, folder: str | os.PathLike, *, profile: str = "") -> dict[st
       SaveError: saves failed in a row, or the last one did; the last good checkpoint stays.
       Preempted: the process was told to stop (SIGTERM), and has saved.
     """
-    with life.begin(config, folder, profile) as (this, state):
-        state, results = _train(this, state)
-        this.watchdog.phase("export", int(state.step))
-        this.broken.summarise()
-        weights = export.weights_of(this.experiment, state)
-        if this.main_host:
-            _finish(this, weights)
+    with open_run(config, folder, profile) as (run, state):
+        state, results = _train(run, state)
+        run.watchdog.phase("export", int(state.step))
+        run.broken.summarise()
+        weights = export.weights_of(run.experiment, state)
+        if run.main_host:
+            _finish(run, weights)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("the run is complete")
     return results
 
 
-def _train(this: Life, state: TrainState):
-    experiment, report, phase = this.experiment, this.report, this.watchdog.phase
+def _train(run: Run, state: TrainState):
+    experiment, report, phase = run.experiment, run.report, run.watchdog.phase
     config, start = experiment.config.train, int(state.step)
     train_step, eval_step = experiment.train_step(), experiment.eval_step()
     references = experiment.task.references(
@@ -60,39 +61,39 @@ def _train(this: Life, state: TrainState):
     step, results = start, {}
     while True:
         last = step == config.steps
-        due = step % config.eval_every == 0 if step > start else this.evaluation_due
+        due = step % config.eval_every == 0 if step > start else run.evaluation_due
         evaluated = True
         if last or due:
             phase("evaluate", step)
             jax.block_until_ready(state)  # steps under way are no part of the pause
             with report.paused():
-                found = evaluate(experiment, eval_step, state, this.broken, this.notice)
+                found = evaluate(experiment, eval_step, state, run.broken, run.preemption)
             evaluated = found is not None
             if evaluated:
                 results = found | references
-                if step > start or this.evaluation_due:  # else its line is there already
+                if step > start or run.evaluation_due:  # else its line is there already
                     report.write(step, results, prefix="validation")
                     if sample is not None:
                         with report.paused():
                             weights = export.weights_of(experiment, state)
                             report.say(experiment.task.remark(*weights, sample))
-        stopping = this.notice.reached(step)
+        stopping = run.preemption.reached(step)
         if step > start and (last or stopping or step % config.save_every == 0):
             phase("save", step)
             with report.paused():
-                this.saver.save(step, state, evaluated=evaluated)
-                this.mirror.push()
+                run.saver.save(step, state, evaluated=evaluated)
+                run.remote.push()
         if stopping and not (last and evaluated):
-            this.saver.finish()
+            run.saver.finish()
             raise Preempted(step)
         if last:
-            this.saver.finish()
+            run.saver.finish()
             return state, results
-        this.profile.at(step, state)
+        run.profile.at(step, state)
         phase("data", step)
-        with report.waiting(this.watch.idle_since):
-            batch = next(this.batches)
-        this.broken.look("training", this.batches)
+        with report.waiting(run.watch.idle_since):
+            batch = next(run.batches)
+        run.broken.look("training", run.batches)
         phase("step", step)
         batch = experiment.placement.put(batch)
         if step == start:
@@ -100,22 +101,22 @@ def _train(this: Life, state: TrainState):
                 state, sums = jax.block_until_ready(train_step(state, batch))
         else:
             state, sums = train_step(state, batch)
-        this.watch.follow(sums)
+        run.watch.follow(sums)
         step += 1
-        this.window.add(step, sums)
+        run.window.add(step, sums)
         if step % config.log_every == 0 or step == config.steps:
-            this.saver.check()
+            run.saver.check()
             rate = float(experiment.schedule(step - 1))
-            report.write(step, this.window.take() | {"lr": rate})
+            report.write(step, run.window.take() | {"lr": rate})
 
 
-def _finish(this: Life, weights) -> None:
+def _finish(run: Run, weights) -> None:
     """Exports the model, draws the curves and what the task has to show."""
-    task, folder, (params, net_state) = this.experiment.task, this.folder, weights
+    task, folder, (params, net_state) = run.experiment.task, run.folder, weights
     native.save(folder / "model", task.model, params, net_state, task.usage)
     curves.draw(folder / "metrics.jsonl", folder / "curves.png")
-    batch = this.experiment.first_batch()
+    batch = run.experiment.first_batch()
     shown = task.show(params, net_state, batch, folder) | task.samples(batch, folder)
     shown = {"model": folder / "model", "curves": folder / "curves.png"} | shown
     for what, path in shown.items():
-        this.report.say(f"{what}: {path}")
+        run.report.say(f"{what}: {path}")

@@ -6,8 +6,8 @@ python -m train.pictures WORKDIR     of its last checkpoint, into WORKDIR
 import pathlib
 import sys
 
-from train import trained
 from train.evaluate import draw
+from train.run import trained
 
 
 def main(arguments: list[str]) -> None:

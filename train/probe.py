@@ -6,12 +6,12 @@ r"""Linear probes in the way of SentEval: what can be read off a model's embeddi
         [--test FILE | --folds 10] [--seed 0] [--json]
 
 MODEL is what `perceiver.load` takes, of a kind that reads texts. FILE is a .csv, .tsv or .jsonl
-file, perhaps with .gz, as `rows:FILE` in `data/rows.py`. Classes of texts and of pairs are told by
-logistic regression, numbers of pairs by ridge regression, see `train/linear_probe.py`; of a pair
-the features are (|u - v|, u * v). Judged are the rows of --test, or those of each of --folds parts
-in turn. Beside the accuracy stands that of the most frequent class, beside the correlation that of
-the bare cosine. (SentEval predicts relatedness by classes between whole numbers; here it is the
-number itself.)
+file, perhaps with .gz, as `rows:FILE` in `data/labelled_text/rows.py`. Classes of texts and of
+pairs are told by logistic regression, numbers of pairs by ridge regression, see
+`train/objective/linear_probe.py`; of a pair the features are (|u - v|, u * v). Judged are the rows
+of --test, or those of each of --folds parts in turn. Beside the accuracy stands that of the most
+frequent class, beside the correlation that of the bare cosine. (SentEval predicts relatedness by
+classes between whole numbers; here it is the number itself.)
 """
 
 import argparse
@@ -23,12 +23,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data import rows, tables
-from perceiver import compile_cache, embedding
-from perceiver.loading import load
-from perceiver.pretrained import Pretrained
-from train import linear_probe
-from train.linear_probe import Result
+from data.labelled_text import rows, tables
+from perceiver import compile_cache
+from perceiver.pretrained import embedding
+from perceiver.pretrained.loading import load
+from perceiver.pretrained.pretrained import Pretrained
+from train.objective import linear_probe
+from train.objective.linear_probe import Result
 
 KINDS = {"classification": 1, "pairs": 2, "relatedness": 2}  # fields that each takes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from perceiver import specs
+from perceiver.kinds import specs
 
 
 def resolve(config: ml_collections.ConfigDict, info: Any) -> ml_collections.ConfigDict:

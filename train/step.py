@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train import finite
-from train.optim import global_norm
+from train.guard import finite
+from train.optim.optimizers import global_norm
 
 Tree = Any
 Batch = Mapping[str, Any]

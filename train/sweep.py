@@ -23,10 +23,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import command, evaluate, exits, loop, sweep_table, trained
-from train.broken import BrokenExamples
-from train.preemption import Preempted
-from train.window import NonFiniteError
+from train import command, evaluate, loop
+from train.guard import exits
+from train.guard.broken import BrokenExamples
+from train.guard.preemption import Preempted
+from train.report import sweep_table
+from train.run import trained
+from train.run.window import NonFiniteError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,10 +24,10 @@ def compare(reference: pathlib.Path, folder: pathlib.Path) -> list[str]:
 def _arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """The whole last state by path."""
     import jax  # after the device count is settled
+    from train.sharding import path_of
 
     from train import experiment, workdir
     from train.checkpoint import Checkpoints
-    from train.sharding import path_of
 
     config = workdir.read(folder)
     with config.unlocked():

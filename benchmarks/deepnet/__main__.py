@@ -7,10 +7,11 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from perceiver.processor import REMAT
+
 import benchmarks.deepnet
 from benchmarks import table
 from benchmarks.deepnet import memory, picture, training, update
-from perceiver.processor import REMAT
 
 Rows = list[dict[str, Any]]
 TINY = (4, 16, 64)  # depths of a smoke run

@@ -11,7 +11,6 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from perceiver.processor import Processor
 from perceiver.residual import join
 

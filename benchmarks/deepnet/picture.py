@@ -6,7 +6,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
 from perceiver.processor import REMAT
 
 COLOURS = {"deepnorm": "#1f6fb4", "post_norm": "#d9541e", "pre_norm": "#2e8b57"}

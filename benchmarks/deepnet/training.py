@@ -4,9 +4,10 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from train.window import NonFiniteError
+
 from configs import masked_lm
 from train import journal, loop
-from train.window import NonFiniteError
 
 _LATENT_STACK = {  # of the Perceiver: a narrow one of 100 layers
     "max_length": 16,

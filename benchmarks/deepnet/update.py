@@ -23,10 +23,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-
-from configs import masked_lm
 from perceiver.processor import is_stacked
 from perceiver.residual import Join
+
+from configs import masked_lm
 from train import experiment
 
 RESIDUALS = ("post_norm", "deepnorm")

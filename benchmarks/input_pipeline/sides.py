@@ -37,7 +37,6 @@ def tf_data(folder: pathlib.Path, layers: int, images: int) -> Callable[[], None
         raise ValueError("TensorFlow has no RandAugment of its own to compare with")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
-
     from perceiver.images import IMAGENET_MEAN, IMAGENET_STD
 
     path = str(folder / "photographs.tfrecord")

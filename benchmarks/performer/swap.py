@@ -7,9 +7,10 @@ many steps again. The same steps with the exact kernel tell what these alone are
 
 import pathlib
 
+from train.broken import BrokenExamples
+
 from configs import masked_lm
 from train import evaluate, loop, trained
-from train.broken import BrokenExamples
 
 EXACT = ("exact", "auto", False)
 SWAPS = (  # name, kernel, whether features are redrawn in each step

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.prepare import audioset, catalogue, glyphs, scenes, subwords, text, writing
+from data.prepare import catalogue, writing
+from data.prepare.clips import audioset
+from data.prepare.synthetic import glyphs, scenes
+from data.prepare.text import subwords, text
 
 _EPILOG = """\
 examples:

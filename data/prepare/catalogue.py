@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data import tfds_images
+from data.images import tfds_images
 from data.prepare import writing
 
 # File -> bytes of the official one.

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from perceiver.attention import random_features
 from perceiver.attention.random_features import MAPS, Features
 from perceiver.attention.reference import MASKED
-from perceiver.products import in_order, operand_dtype, product
+from perceiver.nn.products import in_order, operand_dtype, product
 
 FEATURES = 256  # directions (appendix A)
 CHUNK = 128  # elements that a causal step handles at a time

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.products import operand_dtype
+from perceiver.nn.products import operand_dtype
 
 _AMPERE, _HOPPER = 8.0, 9.0  # compute capabilities
 _MULTIPLE = 8  # of every head's width

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.products import product
+from perceiver.nn.products import product
 
 NORMS = ("chi", "sqrt")
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from perceiver.attention.reference import MASKED
-from perceiver.products import in_order, operand_dtype, product
+from perceiver.nn.products import in_order, operand_dtype, product
 
 SAVED = ("attention_result", "attention_log_sum_exp")  # names for policies of `jax.checkpoint`
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from perceiver.products import operand_dtype
+from perceiver.nn.products import operand_dtype
 
 MASKED = -1e30  # finite, so that a row of masked keys gives no NaN
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from perceiver.cross_attention.merge import LOWEST, NOTHING
-from perceiver.products import product
+from perceiver.nn.products import product
 
 FEW_ROWS = 8  # of a step: summed one by one, as XLA's CPU backend sums slowly over an outer axis
 _FEW_CHANNELS = 4  # pixels: their product costs less as a part of the elementwise work

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from perceiver.cross_attention.chunks import loop
 from perceiver.cross_attention.merge import LOWEST, NOTHING
-from perceiver.products import product
+from perceiver.nn.products import product
 
 # How many scores a step should form. On a CPU, 1 to 8 MiB of them took the same time to a tenth, so
 # little memory is as good as more; an accelerator wants few, large steps (256 MiB of scores).

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from perceiver import attention
 from perceiver.attention import reference
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.compute import Compute
 from perceiver.cross_attention import separable, shared, statistics, streaming
 from perceiver.cross_attention.absorb import Weights, absorb_keys, apply_values
 from perceiver.cross_attention.merge import NOTHING, Part, merge
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
-from perceiver.layers import dot, layer_norm
-from perceiver.positions import PerExample
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.compute import Compute
+from perceiver.nn.layers import dot, layer_norm
+from perceiver.nn.positions import PerExample
 
 
 def attend(

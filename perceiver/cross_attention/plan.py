@@ -16,9 +16,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from perceiver.attention import APPROXIMATE
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.compute import PATHS
-from perceiver.positions import Permuted, SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.compute import PATHS
+from perceiver.nn.positions import Permuted, SeparableFourier
 
 FEW_WEIGHTS = 2**16  # N x M of a head: below, the plain form is as fast, and shorter
 FEW_OPERATIONS = 2**25  # for all inputs of an example: below, no path is worth its overhead

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import jax
 from jax.sharding import PartitionSpec
 
-from perceiver.byte_array import Segment
 from perceiver.cross_attention.merge import Part, merge_across
-from perceiver.positions import Dense, PerExample, SeparableFourier
+from perceiver.nn.byte_array import Segment
+from perceiver.nn.positions import Dense, PerExample, SeparableFourier
 
 FEW_ELEMENTS = 1024  # that every device may attend to, if they do not divide
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.layers import EPSILON
-from perceiver.positions import SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.layers import EPSILON
+from perceiver.nn.positions import SeparableFourier
 
 
 class _Moments(NamedTuple):

@@ -19,12 +19,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import Segment
 from perceiver.cross_attention import online, statistics
 from perceiver.cross_attention.absorb import Weights
 from perceiver.cross_attention.merge import NOTHING
-from perceiver.positions import PerExample, SeparableFourier
-from perceiver.products import product
+from perceiver.nn.byte_array import Segment
+from perceiver.nn.positions import PerExample, SeparableFourier
+from perceiver.nn.products import product
 
 
 def attend(

@@ -2,8 +2,8 @@
 
 import jax
 
-from perceiver.byte_array import Segment
-from perceiver.positions import SeparableFourier
+from perceiver.nn.byte_array import Segment
+from perceiver.nn.positions import SeparableFourier
 
 
 def audio_segment(

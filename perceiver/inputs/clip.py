@@ -6,12 +6,12 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
 from perceiver.inputs.audio import audio_segment
 from perceiver.inputs.mel import log_mel
 from perceiver.inputs.spec_augment import mask_spectrogram
 from perceiver.inputs.video import space_to_depth
-from perceiver.positions import LearnedTable, SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.positions import LearnedTable, SeparableFourier
 
 # What a clip without picture, or without sound, is given in its place.
 BLACK, SILENT = -1.0, 0.0

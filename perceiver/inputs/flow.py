@@ -6,9 +6,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.layers import Linear
-from perceiver.positions import SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.layers import Linear
+from perceiver.nn.positions import SeparableFourier
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -6,11 +6,11 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.convolution import batch_norm, convolve, max_pool
 from perceiver.inputs import permutation
-from perceiver.layers import Linear
-from perceiver.positions import Dense, LearnedTable, SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.convolution import batch_norm, convolve, max_pool
+from perceiver.nn.layers import Linear
+from perceiver.nn.positions import Dense, LearnedTable, SeparableFourier
 
 STEMS = ("pixels", "conv1x1", "conv")
 POSITIONS = ("fourier", "learned")  # of a Perceiver; others may do without: "none"

@@ -6,10 +6,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.convolution import convolve_segment
 from perceiver.inputs import permutation
-from perceiver.positions import LearnedTable, SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.convolution import convolve_segment
+from perceiver.nn.positions import LearnedTable, SeparableFourier
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.byte_array import Segment
-from perceiver.positions import Permuted
+from perceiver.nn.byte_array import Segment
+from perceiver.nn.positions import Permuted
 
 MAX_SEED = 2**32 - 1
 

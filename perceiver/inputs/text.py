@@ -7,9 +7,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.layers import EPSILON, LayerNorm
-from perceiver.positions import LearnedTable
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.layers import EPSILON, LayerNorm
+from perceiver.nn.positions import LearnedTable
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -6,9 +6,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
 from perceiver.inputs.audio import audio_segment
-from perceiver.positions import LearnedTable, SeparableFourier
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.positions import LearnedTable, SeparableFourier
 
 
 def space_to_depth(video: jax.Array, patch: tuple[int, int, int]) -> jax.Array:

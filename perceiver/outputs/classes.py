@@ -6,12 +6,12 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray, Segment
-from perceiver.compute import Compute
 from perceiver.cross_attention import Plan
-from perceiver.decoder import Decoder
-from perceiver.layers import Linear
-from perceiver.positions import LearnedTable
+from perceiver.model.decoder import Decoder
+from perceiver.nn.byte_array import ByteArray, Segment
+from perceiver.nn.compute import Compute
+from perceiver.nn.layers import Linear
+from perceiver.nn.positions import LearnedTable
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

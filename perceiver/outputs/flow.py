@@ -6,10 +6,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver.byte_array import ByteArray
-from perceiver.compute import Compute
 from perceiver.cross_attention import Plan
-from perceiver.decoder import Decoder
+from perceiver.model.decoder import Decoder
+from perceiver.nn.byte_array import ByteArray
+from perceiver.nn.compute import Compute
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from perceiver import hub
-from perceiver.released import MODELS
-from perceiver.weights import formats, inspection
+from perceiver.kinds.released import MODELS
+from perceiver.weights import formats, hub, inspection
 from perceiver.weights.verify import Outcome, verify
 
 _USAGE_ERROR = 64  # argparse's own 2 means something else here
@@ -51,7 +50,9 @@ def read_spec(text: str) -> dict[str, Any]:
         raise ValueError(f"--spec {text}: no JSON: {error}") from error
     spec = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(spec, dict) or "kind" not in spec:
-        raise ValueError(f'--spec {text}: no spec: it needs a "kind", see perceiver/released.py')
+        raise ValueError(
+            f'--spec {text}: no spec: it needs a "kind", see perceiver/kinds/released.py'
+        )
     return spec
 
 

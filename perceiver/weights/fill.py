@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from perceiver.models import Model
+from perceiver.kinds.models import Model
 from perceiver.weights import batch_norm
 from perceiver.weights.mapping import Params, Rule, misfits, translate
 from perceiver.weights.stored import Arrays

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import specs
+from perceiver.kinds import specs
 from perceiver.weights import deepmind, huggingface, native
 from perceiver.weights.native import Saved
 from perceiver.weights.stored import Arrays

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from perceiver import specs
-from perceiver.models import build
-from perceiver.released import MODELS
+from perceiver.kinds import specs
+from perceiver.kinds.models import build
+from perceiver.kinds.released import MODELS
 from perceiver.weights import deepmind, formats
 from perceiver.weights.huggingface.config import spec_of
 from perceiver.weights.huggingface.export import meaning

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from perceiver.models import Model, build
+from perceiver.kinds.models import Model, build
 from perceiver.weights import files, tensors
 from perceiver.weights.mapping import Params, flatten, unflatten
 from perceiver.weights.stored import Arrays

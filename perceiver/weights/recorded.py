@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from perceiver import tokenizer
+from perceiver.text import tokenizer
 
 SENTENCE = "This is an incomplete sentence where some words are missing."
 MASKED = slice(51, 60)  # " missing."

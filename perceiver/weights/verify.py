@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from perceiver import specs
-from perceiver.layers import ACTIVATIONS
-from perceiver.models import build
-from perceiver.released import MODELS
+from perceiver.kinds import specs
+from perceiver.kinds.models import build
+from perceiver.kinds.released import MODELS
+from perceiver.nn.layers import ACTIVATIONS
 from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved

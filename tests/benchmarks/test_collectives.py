@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks import collectives, hlo
-from perceiver import released, specs
+from perceiver.kinds import released, specs
 
 HEADER = "HloModule jit_step, is_scheduled=true, num_partitions=8, entry_computation_layout={}"
 

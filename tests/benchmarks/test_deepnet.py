@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.deepnet import memory, training, update
-from perceiver.residual import join
-from train.window import NonFiniteError
+from perceiver.nn.residual import join
+from train.run.window import NonFiniteError
 
 
 def test_the_exponent_of_memory_leaves_out_what_does_not_grow():

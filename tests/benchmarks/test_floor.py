@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import blocks, dense, floor, shapes
-from perceiver import released, specs
 from perceiver.cross_attention import FEW_WEIGHTS
-from perceiver.flops import forward, total
+from perceiver.kinds import released, specs
+from perceiver.summary.flops import forward, total
 
 
 def test_the_papers_sizes():

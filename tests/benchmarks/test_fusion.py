@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import fusion, measure
-from data.prepare import scene_plans
+from data.prepare.synthetic import scene_plans
 
 
 def test_columns_are_means_of_the_groups_without_what_is_not_counted():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import attention, measure, models, report, scaling, table, targets
-from perceiver.processor import REMAT
+from perceiver.model.processor import REMAT
 
 RUN = {
     "benchmark": "attention",

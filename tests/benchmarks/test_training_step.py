@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import training_step, turns
-from perceiver import specs
+from perceiver.kinds import specs
 
 pytestmark = pytest.mark.slow  # each process starts JAX or PyTorch
 

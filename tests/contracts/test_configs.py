@@ -12,7 +12,7 @@ import pytest
 import perceiver
 import train.loop
 from data import DatasetInfo
-from data.prepare import scenes
+from data.prepare.synthetic import scenes
 from train import experiment, step
 from train.resolve import resolve
 
@@ -26,7 +26,7 @@ def variants(name):
 
 CASES = [(name, variant) for name in NAMES for variant in variants(name)]
 
-# GLUE's variants have one smoke form; tests/train/test_glue.py trains each on its own data.
+# GLUE's variants have one smoke form; tests/train/tasks/test_glue.py trains each on its own data.
 SMOKE = [(name, variant) for name, variant in CASES if name != "glue" or variant == "cola"]
 
 

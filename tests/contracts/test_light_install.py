@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import media, similarity, subwords
+from perceiver.media import video_files
+from perceiver.pretrained import similarity
+from perceiver.text import subwords
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -91,7 +93,7 @@ def test_the_library_needs_no_extra(tmp_path):
     ("call", "extra"),
     [
         (lambda: perceiver.load("deepmind/optical-flow-perceiver"), "pip install huggingface-hub"),
-        (lambda: media.read(__file__, (8, 8), **_RATES), "pip install av"),
+        (lambda: video_files.read(__file__, (8, 8), **_RATES), "pip install av"),
         (lambda: similarity.clusters(np.eye(3), count=2), "pip install scikit-learn"),
         (lambda: similarity.nearest(np.eye(3), np.eye(3), 2), "pip install scikit-learn"),
         (lambda: subwords.Subwords(__file__), "pip install sentencepiece"),

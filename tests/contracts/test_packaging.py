@@ -93,7 +93,9 @@ def test_the_wheel_holds_perceiver_only(wheel):
 def test_the_wheel_holds_every_module_and_its_types(wheel):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "perceiver").rglob("*.py")}
     shipped = {name for name in wheel.namelist() if name.startswith("perceiver/")}
-    names = {f"perceiver/labels/{name}.txt" for name in ("audioset", "imagenet", "kinetics700")}
+    names = {
+        f"perceiver/media/labels/{name}.txt" for name in ("audioset", "imagenet", "kinetics700")
+    }
     assert shipped == modules | names | {"perceiver/py.typed"}
 
 

@@ -10,8 +10,8 @@ import jax
 import pytest
 
 import perceiver
-from perceiver.processor import REMAT
-from perceiver.released import MODELS
+from perceiver.kinds.released import MODELS
+from perceiver.model.processor import REMAT
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 

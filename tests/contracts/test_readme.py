@@ -3,7 +3,7 @@
 The map. README.md has a section `## Map` whose lines each begin, after an optional list or table
 mark (`- `, `* `, `| `), with one path in backticks; the rest of the line is free text:
 
-    - `perceiver/encoder.py` latents and the cross-attend that fills them
+    - `perceiver/model/encoder.py` latents and the cross-attend that fills them
     | `perceiver/inputs/` | raw arrays to byte arrays |
 
 A folder ends in a slash. The map must name
@@ -134,7 +134,7 @@ def test_every_module_and_folder_is_expected(tmp_path):
     for name in (
         "perceiver/__init__.py",
         "perceiver/py.typed",
-        "perceiver/encoder.py",
+        "perceiver/model/encoder.py",
         "perceiver/inputs/image.py",
         "train/__main__.py",
         "train/__pycache__/loop.pyc",
@@ -147,7 +147,7 @@ def test_every_module_and_folder_is_expected(tmp_path):
         (tmp_path / name).touch()
     assert expected_paths(tmp_path) == {
         "perceiver/",
-        "perceiver/encoder.py",
+        "perceiver/model/encoder.py",
         "perceiver/inputs/",
         "train/",
         "train/__main__.py",

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data import tfds_text
+from data.labelled_text import tfds_text
 
 CLASSES = {
     "cola": ("unacceptable", "acceptable"),

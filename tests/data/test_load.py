@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import data
-from data import stdlib_text
+from data.text import stdlib_text
 
 
 @pytest.mark.parametrize(

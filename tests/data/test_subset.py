@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import data
-from data import digits, subset
+from data import subset
 from data.dataset import Dataset
+from data.images import digits
 
 
 class Numbers:

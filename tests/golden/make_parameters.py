@@ -41,7 +41,7 @@ def render(signature: dict[str, str]) -> str:
 
 def main() -> None:
     """Writes one file per released model and removes those of models that are gone."""
-    from perceiver.released import MODELS
+    from perceiver.kinds.released import MODELS
 
     FOLDER.mkdir(exist_ok=True)
     for path in FOLDER.glob("*.json"):

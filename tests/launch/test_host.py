@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.launch.stage import HOST, end
-from train import exits
+from train.guard import exits
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")

@@ -5,7 +5,7 @@ import importlib.util
 import yaml
 
 from tests.launch.stage import KUBERNETES, LAUNCH, WORDS
-from train import exits
+from train.guard import exits
 
 spec = importlib.util.spec_from_file_location("jobset", LAUNCH / "jobset.py")
 jobset = importlib.util.module_from_spec(spec)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.launch.stage import BATCH, KUBERNETES, LAUNCH, POD, POD_FULL, ROOT, SSH, WORDS
-from train import exits
+from train.guard import exits
 
 
 def shell(text, *words):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.launch.stage import BATCH, LAUNCH, ROOT, WORDS, end
-from train import exits
+from train.guard import exits
 
 SRUN = """#!/bin/sh
 for word in "$@"; do echo "$word"; done >>"$STAGE/srun"

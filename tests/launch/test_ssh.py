@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.launch.stage import ROOT, SSH, WORDS, end, is_alive
-from train import exits
+from train.guard import exits
 
 
 def train_by_ssh(stage, *options):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.launch.stage import POD_FULL, ROOT, WORDS, end
-from train import exits
+from train.guard import exits
 
 # Answers from files of the stage: `states` (one a line; the last stays), and runs commands here.
 GCLOUD = """#!/bin/bash

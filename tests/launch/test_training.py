@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests.launch.stage import SSH_STUB, Stage, end
-from train import record
+from train.report import record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import usage
+from perceiver.kinds import usage
 from perceiver.weights import native
 
 # Sizes are distinct primes where heads allow it, so that swapped axes cannot pass unseen.

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver import embed, embedding
+from perceiver import embed
+from perceiver.pretrained import embedding
 
 CLOSE = 1e-5  # float32 sums in another order
 SIZES = {"latents": 5, "latent_channels": 8, "layers": 1, "self_heads": 2}

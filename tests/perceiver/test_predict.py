@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import perceiver
-from perceiver import media, predict
-from perceiver.use.clips import Tagged
+from perceiver import predict
+from perceiver.media import video_files
+from perceiver.pretrained.use.clips import Tagged
 
 COMMON = {"latents": 5, "latent_channels": 8, "layers": 1, "self_heads": 2}
 SPECS = {
@@ -145,12 +146,12 @@ def test_a_video_is_rebuilt_and_labelled(models, tmp_path, rng, capsys):
     video = rng.integers(0, 256, (3, 8, 16, 3), dtype=np.uint8)
     sound = rng.uniform(-0.1, 0.1, 3 * 1920).astype(np.float32)
     rates = {"frames_per_second": 25, "sample_rate": 48_000}
-    media.write(tmp_path / "clip.mp4", video, sound, **rates)
+    video_files.write(tmp_path / "clip.mp4", video, sound, **rates)
     out = tmp_path / "again.mp4"
     predict.main([str(models / "video"), str(tmp_path / "clip.mp4"), "--out", str(out), "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert len(shown["labels"]) == 3
-    frames, samples = media.read(out, (8, 16), **rates)
+    frames, samples = video_files.read(out, (8, 16), **rates)
     assert frames.shape == video.shape
     assert len(samples) == len(sound)
 
@@ -159,7 +160,7 @@ def test_a_video_is_tagged_with_a_timeline(models, tmp_path, rng, capsys):
     pytest.importorskip("av", reason="needs PyAV: pip install av")
     video = rng.integers(0, 256, (25, 8, 16, 3), dtype=np.uint8)
     file, rates = str(tmp_path / "clip.mp4"), {"frames_per_second": 25, "sample_rate": 48_000}
-    media.write(file, video, None, **rates)
+    video_files.write(file, video, None, **rates)
     command = [str(models / "clips"), file, "--top", "2"]
     predict.main([*command, "--hop", "0.2", "--json"])
     shown = json.loads(capsys.readouterr().out)

@@ -7,7 +7,8 @@ import pytest
 from sklearn import cluster
 
 import perceiver
-from perceiver import embedding, search, similarity
+from perceiver import search
+from perceiver.pretrained import embedding, similarity
 
 CLOSE = 1e-6  # float32
 

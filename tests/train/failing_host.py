@@ -17,7 +17,7 @@ jax.distributed.initialize(f"localhost:{PORT}", 2, INDEX)
 from jax.sharding import Mesh, NamedSharding  # noqa: E402 - after the devices are known
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
-from train import array_files, checkpoint  # noqa: E402
+from train.checkpoint import array_files, checkpoint  # noqa: E402
 
 
 class Fails:

@@ -5,7 +5,7 @@ Usage: python tests/train/faulty_data.py --config=... --workdir=...
 
 import runpy
 
-from data import digits
+from data.images import digits
 
 
 class Faulty(digits.Digits):

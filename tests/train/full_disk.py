@@ -16,7 +16,7 @@ import sys
 import jax
 import numpy as np
 
-from train import checkpoint
+from train.checkpoint import checkpoint
 
 WAY, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from configs import digits
 from perceiver.weights.mapping import flatten
-from train import cluster, evaluate, experiment, export
-from train.broken import BrokenExamples
-from train.checkpoint import Checkpoints
-from train.preemption import Notice
+from train import evaluate, experiment, export
+from train.checkpoint.checkpoint import Checkpoints
+from train.devices import cluster
+from train.guard.broken import BrokenExamples
+from train.guard.preemption import Preemption
 
 STEPS = 2  # before, and one more after, the change of layouts
 # name -> placement and sizes of data, fsdp, sequence
@@ -79,13 +80,13 @@ def run(folder, name, before):
             state = take(state)
         save(folder / name, state)
         state = take(restore(folder / before))
-    metrics = evaluate.evaluate(this, this.eval_step(), state, BrokenExamples(print), Notice())
+    metrics = evaluate.evaluate(this, this.eval_step(), state, BrokenExamples(print), Preemption())
     facts = {
         "losses": losses,
         "metrics": metrics,
         "processes": jax.process_count(),
         "devices": train.devices,
-        "feed": list(train.feed),
+        "host_rows": list(train.host_rows),
     }
     params, _ = export.weights_of(this, state)
     if jax.process_index() == 0:

@@ -13,8 +13,8 @@ import data
 import perceiver
 import train.loop
 from configs import digits, masked_lm
-from data import digits as digits_data
 from data.dataset import BrokenExample
+from data.images import digits as digits_data
 from perceiver.weights import native
 from train import evaluate, pictures
 

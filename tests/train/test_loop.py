@@ -7,12 +7,12 @@ import pytest
 
 import train.loop
 from configs import digits
-from data import digits as digits_data
 from data.dataset import BrokenExample
+from data.images import digits as digits_data
 from perceiver.weights import mapping, native
-from train import workdir
-from train.journal import SPEEDS, read
-from train.window import NonFiniteError, Window
+from train.report.journal import SPEEDS, read
+from train.run import workdir
+from train.run.window import NonFiniteError, Window
 
 STEPS = 11
 # After STEPS LAMB steps, relative to the largest parameter: placements reduce in another order.

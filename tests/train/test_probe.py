@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import perceiver
-from train import linear_probe, probe
+from train import probe
+from train.objective import linear_probe
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from train import sweep, sweep_table
-from train.window import NonFiniteError
+from train import sweep
+from train.report import sweep_table
+from train.run.window import NonFiniteError
 
 CONFIG = ["--config=configs/text_classification.py:embedded,smoke", "--config.placement=single"]
 GRID = ["optim.lr=1e-4,5e-5", "data.batch_size=8,16"]

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from perceiver import specs
-from train import assess as assessment
-from train import attention_picture, confusion_picture, losses, metrics, mixing, samples
+from perceiver.kinds import specs
+from train.objective import assess as assessment
+from train.objective import losses, metrics, mixing
+from train.report import attention_picture, confusion_picture, samples
 from train.tasks.task import Batch, Task
 
 SHOWN = 6  # examples of pictures and samples

@@ -18,10 +18,12 @@ import numpy as np
 
 import data
 import perceiver
-from data import byte_predictors, tokenising
-from perceiver import specs, tokenizer
-from train import assess as assessment
-from train import completions, losses, metrics
+from data.text import byte_predictors, tokenising
+from perceiver.kinds import specs
+from perceiver.text import tokenizer
+from train.objective import assess as assessment
+from train.objective import losses, metrics
+from train.report import completions
 from train.tasks.task import Batch, Task
 
 # Bytes of the training text on which the predictors to compare with are counted: more of them

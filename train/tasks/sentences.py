@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from perceiver import coders
-from train import losses, metrics, retrieval, sentence_losses, text_metrics
+from perceiver.text import coders
+from train.objective import losses, metrics, retrieval, sentence_losses, text_metrics
 from train.tasks.task import Batch, Task
 
 # objective -> (texts of an example, what their labels are)

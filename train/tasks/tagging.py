@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from data import clip_records
-from train import assess as assessment
-from train import losses, ranking, ranking_picture, samples
+from data.clips import clip_records
+from train.objective import assess as assessment
+from train.objective import losses, ranking
+from train.report import ranking_picture, samples
 from train.tasks.task import Batch, Task
 
 SHOWN = 4  # sample clips

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import perceiver
-from perceiver import coders
-from train import assess as assessment
-from train import confusion_picture, losses, metrics, text_metrics
+from perceiver.text import coders
+from train.objective import assess as assessment
+from train.objective import losses, metrics, text_metrics
+from train.report import confusion_picture
 from train.tasks.task import Task
 
 

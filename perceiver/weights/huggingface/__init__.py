@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import specs, usage
-from perceiver.models import build
-from perceiver.weights import batch_norm, files, tensors, torch_files
+from perceiver.kinds import specs, usage
+from perceiver.kinds.models import build
+from perceiver.weights import batch_norm, files, tensors
 from perceiver.weights.fill import fill
-from perceiver.weights.huggingface import bert
+from perceiver.weights.huggingface import bert, torch_files
 from perceiver.weights.huggingface.classes import MODEL_TYPES, transformer_of
 from perceiver.weights.huggingface.config import sides, spec_of
 from perceiver.weights.huggingface.export import config_of, preprocessor_config, tokenizer_config

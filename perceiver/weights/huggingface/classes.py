@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from perceiver import specs
+from perceiver.kinds import specs
 from perceiver.weights.huggingface import bert, vit
 
 # What a config.json leaves out has these values.

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import flops, specs
-from perceiver import usage as defaults
+from perceiver.kinds import specs
+from perceiver.kinds import usage as defaults
+from perceiver.summary import flops
 from perceiver.weights.huggingface.classes import (
     DEFAULTS,
     MODEL_TYPES,

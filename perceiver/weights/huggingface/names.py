@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from perceiver import specs
+from perceiver.kinds import specs
 from perceiver.weights.huggingface.classes import refuse_bodies, transformer_of
 from perceiver.weights.huggingface.layers import linear, norm
 from perceiver.weights.mapping import Rule, Transform

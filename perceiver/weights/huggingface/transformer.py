@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver import specs
+from perceiver.kinds import specs
 from perceiver.weights.huggingface.layers import linear, norm
 from perceiver.weights.mapping import Rule
 

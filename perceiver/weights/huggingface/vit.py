@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver import specs
+from perceiver.kinds import specs
 from perceiver.weights.huggingface import transformer
 from perceiver.weights.huggingface.layers import dropped, linear, norm
 from perceiver.weights.mapping import Rule, Transform

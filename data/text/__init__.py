@@ -1,0 +1,4 @@
+"""Text without labels: stores, windows and crops, tokenising, masking.
+
+Imports the top-level modules of `data`.
+"""

@@ -1,0 +1,4 @@
+"""Arrays and layers that every part is made of: products, norms, positions, the byte array.
+
+Imports nothing else of the project.
+"""

@@ -1,0 +1,140 @@
+"""A user's own tables of labelled texts, good rows and bad."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+import data
+from perceiver.text import tokenizer
+
+
+def table(path, rows, header="text,label"):
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def good(tmp_path):
+    """Forty rows whose text tells their number and their class."""
+    return table(tmp_path / "t.csv", [f"row {i} is {'ab'[i % 2]},{'ab'[i % 2]}" for i in range(40)])
+
+
+def read(config, split, train=False):
+    """Returns [(text, label)] of one pass."""
+    batches = data.load(config, split, batch_size=7, seed=0, train=train)
+    found = []
+    for batch in batches:
+        for i in np.flatnonzero(batch["mask"]):
+            ids = batch["tokens"][i][batch["input_mask"][i]]
+            parts = np.split(ids, np.flatnonzero(ids == tokenizer.SEP))
+            found.append((tuple(map(tokenizer.decode, parts)), batch["label"][i].item()))
+    batches.close()
+    return found
+
+
+def test_every_tenth_row_is_held_out(good, make_config):
+    config = make_config(source=f"rows:{good}")
+    facts = data.info(config)
+    assert facts.labels == ("a", "b")
+    assert facts.examples == {"train": 36, "validation": 4}
+    held_out, rest = read(config, "validation"), read(config, "train")
+    assert held_out == [((f"row {i} is b",), 1) for i in (9, 19, 29, 39)]
+    assert len({text for text, _ in rest + held_out}) == 40
+
+
+def test_a_folder_has_a_file_for_each_split_and_lines_may_be_json(tmp_path, make_config):
+    records = [{"a": f"one {i}", "b": "two", "stars": i - 1} for i in range(11)]
+    with gzip.open(tmp_path / "train.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    table(tmp_path / "dev.tsv", ["x\ty\t9", "z\tw\t-1"], header="a\tb\tstars")
+    config = make_config(source=f"rows:{tmp_path}", text_fields=("a", "b"), label_field="stars")
+    # in the order of their values, not of their digits
+    assert data.info(config).labels == ("-1", *map(str, range(10)))
+    assert read(config, "validation") == [(("x", "y"), 10), (("z", "w"), 0)]
+    table(tmp_path / "val.tsv", ["x\ty\t10"], header="a\tb\tstars")
+    (tmp_path / "dev.tsv").unlink()
+    with pytest.raises(ValueError, match=r"val\.tsv, line 2: no training row has the class '10'"):
+        data.info(config)
+
+
+def test_numbers_are_labels_of_a_regression(tmp_path, make_config):
+    path = table(tmp_path / "t.csv", [f"row {i},{i / 8}" for i in range(20)] + ["row,much"])
+    config = make_config(source=f"rows:{path}", regression=True)
+    assert data.info(config).labels == ("score",)
+    assert read(config, "validation") == [(("row 9",), 1.125), (("row 19",), 2.375)]
+    spec = data.load(config, "train", batch_size=3, seed=0, train=True).spec
+    assert spec["label"] == ((3,), np.float32)
+
+
+def test_a_quoted_text_may_hold_commas_and_lines(tmp_path, make_config):
+    rows = [f'"one, {i}\nand ""more""",{"ab"[i % 2]}' for i in range(10)] + [",a"]
+    path = table(tmp_path / "t.csv", rows)
+    config = make_config(source=f"rows:{path}", broken_limit=0)
+    # The empty text begins in line 22: a row before it spans two lines.
+    with pytest.raises(ValueError, match=r"1 of 11 rows.*line 22: 'text' is empty"):
+        data.info(config)
+    config.broken_limit = 1
+    assert read(config, "validation") == [(('one, 9\nand "more"',), 1)]
+
+
+def test_bad_rows_are_named_counted_and_left_out(tmp_path, make_config, caplog):
+    lines = [json.dumps({"text": f"row {i}", "label": "ab"[i % 2]}).encode() for i in range(20)]
+    lines += [
+        b'{"text": "unfinished',
+        b"[1, 2]",
+        b'{"label": "a"}',
+        b'{"text": "no label"}',
+        b'{"text": 3, "label": "a"}',
+        b'{"text": " ", "label": "a"}',
+        b'{"text": "broken \xff", "label": "a"}',
+        b'{"text": "nested", "label": ["a"]}',
+        b"",
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    config = make_config(source=f"rows:{path}", broken_limit=8)
+    assert data.info(config).examples == {"train": 18, "validation": 2}
+    (told,) = [record.message for record in caplog.records]
+    assert "8 of 28 rows are left out: line 21: no JSON" in told
+    assert "line 22: no JSON object; line 23: no field 'text', only label" in told
+    config.broken_limit = 7
+    with pytest.raises(ValueError, match=r"data\.broken_limit is 7"):
+        data.info(config)
+
+
+def test_a_row_of_too_many_or_too_large_cells_is_left_out(tmp_path, make_config):
+    csv.field_size_limit(2**30)  # as SciPy or the preparation of texts leaves it
+    rows = [f"row {i},{'ab'[i % 2]}" for i in range(10)]
+    path = table(tmp_path / "t.csv", [*rows, "one,two,three", "x" * 200_000 + ",a", "last,a"])
+    config = make_config(source=f"rows:{path}", broken_limit=1)
+    message = r"2 of 13 rows.*line 12: 3 cells where the first line has 2; line 13: field larger"
+    with pytest.raises(ValueError, match=message):
+        data.info(config)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "message"),
+    [
+        (["x,a"] * 20, {}, "one class only, 'a'.*data.regression=True"),
+        (["x,a", "y,b"] * 2, {}, "no usable row for validation"),
+        ([",a"] * 3, {}, "no usable row"),
+        (["x,a"] * 20, {"text_fields": ("body",), "broken_limit": 3}, "no field 'body'"),
+    ],
+)
+def test_a_file_that_cannot_serve_is_refused(tmp_path, make_config, rows, fields, message):
+    path = table(tmp_path / "t.csv", rows)
+    with pytest.raises(ValueError, match=message):
+        data.info(make_config(source=f"rows:{path}", **fields))
+
+
+def test_what_is_no_table_is_refused(tmp_path, make_config):
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        data.info(make_config(source=f"rows:{tmp_path / 'none.csv'}"))
+    (tmp_path / "t.docx").write_text("x")
+    with pytest.raises(ValueError, match=r"none of \.csv, \.tsv, \.txt, \.jsonl"):
+        data.info(make_config(source=f"rows:{tmp_path / 't.docx'}"))
+    with pytest.raises(FileNotFoundError, match="has no train file"):
+        data.info(make_config(source=f"rows:{tmp_path}"))

@@ -1,0 +1,74 @@
+"""Pictures as models see them. Crops against Pillow are tested with the data transforms."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perceiver.media import images
+
+
+def test_a_picture_may_be_bytes_pixels_or_a_file(rng, tmp_path):
+    pixels = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    file = tmp_path / "a.png"
+    Image.fromarray(pixels).save(file)
+    for form in (pixels, file, str(file), file.read_bytes()):
+        np.testing.assert_array_equal(images.to_array(images.to_pil(form, 3)), pixels)
+
+
+def test_channels_are_converted(rng):
+    gray = rng.integers(0, 256, (5, 7, 1), dtype=np.uint8)
+    repeated = images.to_array(images.to_pil(gray, 3))
+    np.testing.assert_array_equal(repeated, np.repeat(gray, 3, axis=-1))
+    assert images.to_array(images.to_pil(repeated, 1)).shape == (5, 7, 1)
+
+
+def test_the_central_box_is_a_square_of_the_shorter_side():
+    assert images.central_box(Image.new("L", (300, 200)), 1.0) == (50, 0, 250, 200)
+    assert images.central_box(Image.new("L", (200, 301)), 0.5) == (50, 101, 150, 201)
+    assert images.central_box(Image.new("L", (1, 1)), 0.5) == (0, 0, 1, 1)
+
+
+def test_resizing_sees_nothing_outside_the_box():
+    picture = Image.fromarray(np.pad(np.zeros((8, 8), np.uint8), 8, constant_values=255))
+    assert images.resize(picture, (3, 5), (8, 8, 16, 16)).max() == 0
+    assert images.resize(picture, (3, 5), (8, 8, 16, 16)).shape == (3, 5, 1)
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a picture")
+    with pytest.raises(ValueError, match=r"cannot decode a picture from .*notes\.txt"):
+        images.to_pil(text, 3)
+    with pytest.raises(FileNotFoundError, match=r"no image file .*gone\.png"):
+        images.to_pil(tmp_path / "gone.png", 3)
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 4"):
+        images.to_pil(b"", 4)
+    broken = io.BytesIO()
+    Image.new("L", (64, 64)).save(broken, "png")
+    with pytest.raises((ValueError, OSError)):
+        images.to_array(images.to_pil(broken.getvalue()[:60], 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+@pytest.mark.parametrize("left", [0.02, 0.5, 0.9])
+def test_a_picture_cut_short_is_named(rng, tmp_path, kind, left):
+    file = tmp_path / "half.picture"
+    Image.fromarray(rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)).save(file, kind)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left * len(whole))])
+    for form, what in ((file, r"half\.picture"), (file.read_bytes(), "bytes")):
+        for channels in (1, 3):
+            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+                images.to_array(images.to_pil(form, channels))
+            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+                images.resize(images.to_pil(form, channels), (5, 5), (0, 0, 7, 7))
+
+
+def test_a_picture_too_large_to_be_true_is_named(rng, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    file = io.BytesIO()
+    Image.new("L", (50, 50)).save(file, "PNG")
+    with pytest.raises(images.BrokenPicture, match="exceeds limit of"):
+        images.to_pil(file.getvalue(), 1)

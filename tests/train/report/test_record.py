@@ -1,0 +1,178 @@
+"""The record of a run's starts, and a run repeated from its folder alone."""
+
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from train import experiment, loop
+from train.checkpoint import checkpoint
+from train.report import record
+from train.run import workdir
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+WORDS = ["--config=configs/digits.py:fourier,smoke", "--workdir=runs/a", "--config.seed=3"]
+
+
+def git(folder, *words):
+    """Runs git in `folder` with a configuration of its own."""
+    environment = os.environ | {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@example.com",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@example.com",
+    }
+    done = subprocess.run(
+        ["git", *words], cwd=folder, env=environment, capture_output=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A checkout of one committed file, which the record takes for its own."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    root = (tmp_path / "checkout").resolve()
+    root.mkdir()
+    (root / "code.py").write_text("x = 1\n")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "first")
+    monkeypatch.setattr(record, "_ROOT", root)
+    monkeypatch.delenv(record.REVISION, raising=False)
+    return root
+
+
+def test_a_line_tells_all_that_a_repetition_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_ANYTHING", "1")
+    monkeypatch.setenv("SECRET", "not to be told")
+    record.append(tmp_path / "run", WORDS)
+    (row,) = record.read(tmp_path / "run")
+    assert row["command"] == WORDS
+    assert row["directory"] == str(pathlib.Path.cwd())
+    when = datetime.datetime.fromisoformat(row["time"])
+    assert when.utcoffset() == datetime.timedelta(0)
+    assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 60
+    assert row["versions"]["jax"] == jax.__version__
+    assert row["versions"]["numpy"] == np.__version__
+    assert {"python", "jaxlib", "haiku", "optax", "orbax", "grain", "tfds"} <= {
+        name for name, version in row["versions"].items() if version
+    }
+    assert row["hosts"] == 1
+    assert row["devices"] == {"platform": "cpu", "kind": "cpu", "count": 8}
+    assert row["environment"]["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
+    assert row["environment"]["JAX_ANYTHING"] == "1"
+    assert "not to be told" not in json.dumps(row)
+
+
+def test_starts_are_appended(tmp_path):
+    for seed in range(3):
+        record.append(tmp_path, [f"--config.seed={seed}"])
+    assert [row["command"] for row in record.read(tmp_path)] == [
+        ["--config.seed=0"],
+        ["--config.seed=1"],
+        ["--config.seed=2"],
+    ]
+
+
+def test_a_clean_checkout(tmp_path, repository):
+    row = record.append(tmp_path / "run", [])
+    assert row["code"] == {
+        "revision": git(repository, "rev-parse", "HEAD").decode().strip(),
+        "dirty": False,
+        "patch": None,
+        "untracked": [],
+    }
+    assert not (tmp_path / "run" / "starts").exists()
+
+
+def test_changes_are_kept_as_a_patch_that_applies(tmp_path, repository):
+    (repository / "code.py").write_text("x = 2\n")
+    (repository / "new.py").write_text("y = 1\n")
+    run = tmp_path / "run"
+    first = record.append(run, [])["code"]
+    assert first["dirty"]
+    assert first["untracked"] == ["new.py"]
+    assert first["patch"] == "starts/1.patch"
+    assert record.append(run, [])["code"]["patch"] == "starts/1.patch"  # the same code again
+    (repository / "code.py").write_text("x = 3\n")
+    assert record.append(run, [])["code"]["patch"] == "starts/2.patch"
+
+    again = tmp_path / "again"
+    git(tmp_path, "clone", "--quiet", str(repository), str(again))
+    git(again, "checkout", "--quiet", first["revision"])
+    git(again, "apply", str(run / first["patch"]))
+    assert (again / "code.py").read_text() == "x = 2\n"
+
+
+def test_a_huge_patch_is_left_out_and_told(tmp_path, repository):
+    (repository / "code.py").write_text("#" * (record.MAX_PATCH_BYTES + 1))
+    code = record.append(tmp_path / "run", [])["code"]
+    assert code["patch"].startswith("left out: 1,04")
+    assert not (tmp_path / "run" / "starts").exists()
+
+
+def test_a_repository_around_the_code_is_not_its_own(tmp_path, repository, monkeypatch):
+    inner = repository / "unpacked"
+    inner.mkdir()
+    monkeypatch.setattr(record, "_ROOT", inner)
+    assert record.append(tmp_path / "run", [])["code"]["revision"] is None
+    monkeypatch.setenv(record.REVISION, "abc")
+    assert record.append(tmp_path / "run", [])["code"]["revision"] == "abc"
+
+
+def test_without_git_it_is_null(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(record.REVISION, raising=False)
+    row = record.append(tmp_path / "run", WORDS)
+    assert row["code"] == {"revision": None, "dirty": None, "patch": None, "untracked": None}
+    assert record.read(tmp_path / "run") == [row]
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, caplog):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    assert record.append(tmp_path / "run", WORDS)["command"] == WORDS
+    assert "is not in" in caplog.text
+
+
+def test_a_line_cut_short_is_passed_over(tmp_path):
+    record.append(tmp_path, WORDS)
+    with (tmp_path / record.STARTS).open("ab") as file:
+        file.write(b'{"time": "20')
+    assert len(record.read(tmp_path)) == 1
+    record.append(tmp_path, WORDS)
+    assert len(record.read(tmp_path)) == 2
+    with pytest.raises(FileNotFoundError, match="--workdir of a run"):
+        record.read(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_a_run_is_repeated_from_its_folder_alone(tmp_path):
+    """The resolved config of one run, trained again elsewhere, gives the same bits."""
+    config = digits.get_config("fourier,smoke")
+    config.seed = 3
+    config.placement = "single"
+    config.model.update(layers=1, blocks=1)
+    loop.run(config, tmp_path / "first")
+    loop.run(workdir.read(tmp_path / "first"), tmp_path / "second")
+
+    def final(name):
+        made = experiment.make(workdir.read(tmp_path / name))
+        with checkpoint.Checkpoints(tmp_path / name / "checkpoints", read_only=True) as saved:
+            restored = saved.restore(made.abstract_state())
+        return restored.step, jax.device_get(jax.tree.leaves(restored.state))
+
+    (step, leaves), (step_again, leaves_again) = final("first"), final("second")
+    assert step == step_again == 2
+    for a, b in zip(leaves, leaves_again, strict=True):
+        np.testing.assert_array_equal(a, b)

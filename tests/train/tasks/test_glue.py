@@ -1,0 +1,73 @@
+"""GLUE from TFDS's files to scores: every task and every way of training them together."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from configs import glue, text_classification
+from tests.data import glue_sets
+from train import evaluate, loop
+from train.guard.broken import BrokenExamples
+from train.run import trained
+
+VARIANTS = (*glue.TASKS, "mnli_matched", "mnli_mismatched")
+MULTITASK = tuple(variant for variant in glue.VARIANTS if variant not in VARIANTS)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    for task in glue.TASKS:
+        glue_sets.write(root, task, size=23)
+    return root
+
+
+def run(variant, sets, folder):
+    """Trains the variant at a small size; returns its scores, and each task's predictions."""
+    config = text_classification.shrink(glue.get_config(variant))
+    config.data.data_dir = str(sets)
+    config.data.update(batch_size=16, eval_batch_size=16)
+    config.train.epochs = 0.0  # but two steps
+    config.placement = "single"
+    loop.run(config, folder)
+    model = trained.from_run(folder)
+    broken = BrokenExamples(print)
+    scores, files = evaluate.assess(model, folder / "evaluation", broken)
+    _, predictions = evaluate.predict(model.experiment, model.state, broken)
+    return scores, files, predictions
+
+
+def expected(task, label, logits):
+    """The metric of the paper's table."""
+    if task == "stsb":
+        return scipy.stats.pearsonr(label.astype(float), logits[:, 0].astype(float)).statistic
+    found = logits.argmax(axis=-1)
+    if task == "cola":
+        return sklearn.metrics.matthews_corrcoef(label, found)
+    return sklearn.metrics.accuracy_score(label, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_task_is_trained_and_scored(variant, sets, tmp_path):
+    scores, files, found = run(variant, sets, tmp_path / "run")
+    task = variant.partition("_")[0]
+    assert len(found["label"]) == (46 if variant == "mnli" else 23)
+    assert scores["score"] == pytest.approx(expected(task, found["label"], found["logits"]))
+    assert np.isfinite(scores["loss"])
+    assert ("classes" in files) == (task != "stsb")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", MULTITASK)
+def test_all_tasks_are_trained_together(variant, sets, tmp_path):
+    scores, _, found = run(variant, sets, tmp_path / "run")
+    start, each = 0, []
+    for number, (task, classes) in enumerate(glue.TASKS.items()):
+        rows = found["task"] == number
+        logits = found["logits"][rows, start : start + classes]
+        each.append(expected(task, found["label"][rows], logits))
+        assert scores[f"{task}/score"] == pytest.approx(each[-1])
+        start += classes
+    assert scores["score"] == pytest.approx(np.mean(each))

@@ -1,0 +1,74 @@
+"""Preemption: a run that gets SIGTERM saves at the next step and exits with a code that says so."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Preempted(Exception):  # noqa: N818 - nothing went wrong
+    """The run was told to stop; everything up to `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(
+            f"told to stop (SIGTERM): saved at step {step}; the same command goes on from there"
+        )
+        self.step = step
+
+
+class Preemption:
+    """Whether this run has been told to stop. Made by `listen`.
+
+    In one process the signal itself decides. Of several, JAX's runtime catches it and lets
+    all agree on a step that none has passed, since all of them must take part in the save.
+    """
+
+    def __init__(self):
+        self._told = threading.Event()
+
+    def tell(self, *_: object) -> None:
+        """Tells this process (a signal handler); several are told by their runtime."""
+        self._told.set()
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether to drop what can be done again, such as an evaluation; one process only."""
+        return self._told.is_set() and jax.process_count() == 1
+
+    def reached(self, step: int) -> bool:
+        """Returns whether `step` is the one to save and stop at, the same on all hosts.
+
+        Every host must ask at every step, once.
+        """
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._told.is_set()
+
+
+@contextlib.contextmanager
+def listen() -> Iterator[Preemption]:
+    """Listens for SIGTERM, which schedulers send some time before they kill.
+
+    A second signal acts as if nobody listened. Outside of the main thread Python allows no handler:
+    the signal then ends the process, as it always does.
+    """
+    preemption = Preemption()
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield preemption
+        return
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(number, frame):
+        del number, frame
+        signal.signal(signal.SIGTERM, before)
+        preemption.tell()
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield preemption
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,4 @@
+"""Losses, metrics and mixing of examples.
+
+Pure functions of arrays; imports nothing else of `train`.
+"""
