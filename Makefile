@@ -1,7 +1,8 @@
 # Everything runs in a virtual environment that the first target makes and fills.
 #
 #   make quickstart                       train a Perceiver IO on handwritten digits and use it
-#   make test                             the whole test suite
+#   make test                             the test suite of every day, at most 20 minutes on 2 cores
+#   make test-all                         the long tests too
 #   make test PYTHON=python3.13 VENV=.venv-3.13
 #   make help                             all targets
 
@@ -9,12 +10,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Extra words for pytest: make test ARGS="-k resume".
 ARGS ?=
-# Processes that share the tests, whole files each; one takes up to 6 GiB.
+# Processes that share the tests; one takes up to 6 GiB.
 WORKERS ?= 2
 # A process that crashes ends the run: replaced, the run may wait for it for ever.
-# The order of the files is that of tests/conftest.py: those with slow tests come first.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-    --max-worker-restart 0
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 # The interpreters that `make pins` freezes.
 PYTHON311 ?= python3.11
 PYTHON312 ?= python3.12
@@ -42,7 +41,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast notebooks lint format venv pins clean
+.PHONY: help quickstart test test-all test-core notebooks lint format venv pins clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{n = $$2; $$1 = $$2 = ""; printf "  make %-12s%s\n", n, $$0}'
@@ -54,11 +53,14 @@ quickstart: $(STAMP)  ## Train on digits, evaluate, classify the sample pictures
 	@echo "  $(BIN)/python -m perceiver.predict $(RUN) YOUR_DIGIT.png     light ink on dark, any size"
 	@echo "  $(BIN)/python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes"
 
-test: $(TEST_STAMP)  ## Run the whole test suite, notebooks included
-	$(PYTEST) $(ARGS)
-
-test-fast: $(TEST_STAMP)  ## Run the tests that take seconds
+test: $(TEST_STAMP)  ## Run the tests of every day
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(TEST_STAMP)  ## Run all tests: long ones, notebooks, more examples
+	$(PYTEST) --hypothesis-profile=night $(ARGS)
+
+test-core: $(TEST_STAMP)  ## Run the few minutes that every version of Python must pass
+	$(PYTEST) -m "core and not slow" $(ARGS)
 
 notebooks: $(STAMP)  ## Execute every notebook
 	$(BIN)/python -m pytest tests/contracts/test_notebooks.py $(ARGS)

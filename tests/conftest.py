@@ -4,7 +4,6 @@ The settings are environment variables, set before JAX or Matplotlib is imported
 programs which tests start as child processes run under the same rules.
 """
 
-import collections
 import importlib.metadata
 import os
 import pathlib
@@ -51,14 +50,17 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-# Compilation makes the first example of a property slow, so no deadline. The examples are the
-# same on every run: a failure belongs to the change at hand. `--hypothesis-profile=explore`
-# draws new ones, and more of them.
-hypothesis.settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
+# Compilation makes the first example of a property slow, so no deadline. By day a property gets few
+# examples, the same on every run: a failure belongs to the change at hand. `make test-all` gives
+# more; `--hypothesis-profile=explore` draws new ones.
+hypothesis.settings.register_profile("day", deadline=None, derandomize=True, max_examples=5)
+hypothesis.settings.register_profile("night", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
-hypothesis.settings.load_profile("project")
+hypothesis.settings.load_profile("day")
 
 
+SLOWEST = 20  # tests that the summary lists
+_STARTED = pytest.StashKey[float]()
 _MANY_MAPPINGS = 8_000  # with about 4 GB of programs
 
 
@@ -70,13 +72,8 @@ def _mappings() -> int:
         return 0
 
 
-@pytest.hookimpl(trylast=True)  # after `-m` has left out what it leaves out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests that need what this machine or this run has not; puts long files first.
-
-    Processes that share the tests take whole files in this order: one that came last would run
-    alone, while the others have nothing left.
-    """
+    """Skips tests that need what this machine or this run does not have."""
     missing = {
         "gpu": (jax.default_backend() != "gpu", "needs a GPU; set JAX_PLATFORMS=cuda"),
         "network": (
@@ -88,9 +85,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (is_missing, reason) in missing.items():
             if is_missing and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
-    tests = collections.Counter(item.path for item in items)
-    slow = collections.Counter(item.path for item in items if "slow" in item.keywords)
-    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))  # stable within a file
+
+
+def _cpu_seconds() -> float:
+    """Returns the CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Notes the CPU time at which a test starts, its fixtures included."""
+    item.stash[_STARTED] = _cpu_seconds()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Adds the CPU time of a test to its last report, which reaches the summary."""
+    report = yield
+    if call.when == "teardown":
+        report.user_properties.append(("cpu_seconds", _cpu_seconds() - item.stash[_STARTED]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Lists the tests that took the most CPU time: what to mend first when the suite grows slow."""
+    spent = {
+        report.nodeid: value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "cpu_seconds"
+    }
+    if len(spent) > SLOWEST:
+        terminalreporter.section(f"{SLOWEST} slowest of {len(spent)} tests, in CPU seconds")
+        for name in sorted(spent, key=spent.get, reverse=True)[:SLOWEST]:
+            terminalreporter.line(f"{spent[name]:7.1f}  {name}")
+        terminalreporter.line(f"{sum(spent.values()):7.1f}  all")
 
 
 @pytest.fixture(scope="module", autouse=True)
