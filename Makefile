@@ -67,7 +67,7 @@ notebooks: $(STAMP)  ## Execute every notebook
 	$(BIN)/python -m pytest tests/contracts/test_notebooks.py $(ARGS)
 
 docs: $(DOCS_STAMP)  ## Build the site of docs/ into build/docs; warnings are errors
-	$(BIN)/python -m mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 lint: $(STAMP) docs  ## Check style and formatting, and build the documentation
 	$(BIN)/ruff check .
