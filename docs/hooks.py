@@ -46,6 +46,8 @@ def summary(path: pathlib.Path) -> str:
     """Returns the first paragraph of a module's docstring on one line, safe in a table."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     first = " ".join(text.split("\n\n")[0].split())
-    parts = first.split("`")  # what is in backticks is code, which Markdown escapes itself
-    parts[::2] = [html.escape(part, quote=False).replace("*", r"\*") for part in parts[::2]]
-    return "`".join(parts).replace("|", r"\|")
+    parts = first.split("`")  # every second one is code
+    for i, part in enumerate(parts):
+        text = html.escape(part, quote=False).replace("|", "&#124;").replace("*", "&#42;")
+        parts[i] = f"<code>{text}</code>" if i % 2 else text
+    return "".join(parts)

@@ -55,7 +55,9 @@ def freeze_docs() -> list[str]:
     """
     sets = sorted((ROOT / "requirements").glob("py*.txt"))
     with tempfile.TemporaryDirectory() as folder:
-        listed = _install(_environment(folder), *(f"--constraint={path}" for path in sets), *_docs())
+        listed = _install(
+            _environment(folder), *(f"--constraint={path}" for path in sets), *_docs()
+        )
     pinned = {line for path in sets for line in path.read_text(encoding="utf-8").splitlines()}
     setuptools = {line for line in listed if line.startswith("setuptools==")}  # the environment's
     return sorted(listed - pinned - setuptools, key=str.lower)
