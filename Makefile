@@ -31,6 +31,9 @@ STAMP := $(VENV)/.installed
 # What the tests have beyond it: TensorFlow, with which TFDS prepares data.
 PREPARE_PINS := $(PINS:.txt=-prepare.txt)
 TEST_STAMP := $(VENV)/.installed-prepare
+# What the site of docs/ needs beyond it, at versions that agree with every pinned set.
+DOCS_PINS := requirements/docs.txt
+DOCS_STAMP := $(VENV)/.installed-docs
 
 # A PYTHON given by hand must not be ignored in silence because $(VENV) has another one.
 ifeq ($(origin PYTHON)$(if $(MADE),, none),command line)
@@ -41,7 +44,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-core notebooks lint format venv pins clean
+.PHONY: help quickstart test test-all test-core notebooks docs lint format venv pins clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{n = $$2; $$1 = $$2 = ""; printf "  make %-12s%s\n", n, $$0}'
@@ -65,7 +68,10 @@ test-core: $(TEST_STAMP)  ## Run the few minutes that every version of Python mu
 notebooks: $(STAMP)  ## Execute every notebook
 	$(BIN)/python -m pytest tests/contracts/test_notebooks.py $(ARGS)
 
-lint: $(STAMP)  ## Check style and formatting
+docs: $(DOCS_STAMP)  ## Build the site of docs/ into build/docs; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+lint: $(STAMP) docs  ## Check style and formatting, and build the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -78,6 +84,7 @@ venv: $(STAMP)  ## Make the virtual environment and install the pinned packages
 pins:  ## Write requirements/*.txt again from setup.py
 	$(PYTHON311) requirements/freeze.py --jax 0.10.2 --out requirements/py311.txt
 	$(PYTHON312) requirements/freeze.py --jax 0.12.0.1 --out requirements/py312.txt
+	$(PYTHON311) requirements/freeze.py --docs --out $(DOCS_PINS)
 
 clean:  ## Remove the environment, caches and build products; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -98,4 +105,9 @@ $(STAMP): $(PINS) setup.py
 $(TEST_STAMP): $(STAMP) $(PREPARE_PINS)
 	@echo "Installing $(PREPARE_PINS) for the tests"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(PREPARE_PINS)
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP) $(DOCS_PINS)
+	@echo "Installing $(DOCS_PINS) for the documentation"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_PINS) -c $(PINS)
 	@touch $@

@@ -51,6 +51,8 @@ TEXT = ["pyarrow>=17.0"]
 DATASETS = ["datasets>=3.0"]
 # What `python -m benchmarks.training_step` and the tests of Hugging Face's format compare with.
 PARITY = ["torch>=2.8", "transformers>=4.57"]
+# The site of docs/: `make docs`. Pinned by requirements/docs.txt, beside the other pinned sets.
+DOCS = ["mkdocs-material>=9.6"]
 # setuptools builds the wheel that the packaging tests look into, without a download.
 TEST = ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=77"]
 
@@ -87,6 +89,7 @@ setuptools.setup(
         "beam": BEAM,
         "cuda": ["jax[cuda13]>=0.10"],
         "datasets": DATASETS,
+        "docs": DOCS,
         "hub": HUB,
         "media": MEDIA,
         "notebooks": NOTEBOOKS,
