@@ -1,8 +1,8 @@
 """Cross-attends at the papers' sizes: every path against the dense form of the papers.
 
-    python -m benchmarks.attention [PART ...] [--rounds 3] [--memory 8] [--smoke]
+    python -m benchmarks.attention [--parts PART ...] [--rounds 3] [--memory 8] [--smoke]
 
-PART is a shape: imagenet, flow-decoder, ... (default: all; of a smoke run one).
+PART is a shape: imagenet, flow-decoder, ...
 A forward is one cross-attend with its MLP. A gradient is by the parameters and the latents, as in
 training on pixels; "gradient + content" by the inputs too, as where something trained makes them
 (optical flow). What needs more temporary memory than --memory GiB is compiled, but not run. GFLOP

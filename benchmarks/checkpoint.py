@@ -1,8 +1,8 @@
 """What saving costs: how long it blocks the training loop, how much memory it takes and restoring.
 
-    python -m benchmarks.checkpoint [PART ...] [--model NAME] [--folder DIR] [--smoke]
+    python -m benchmarks.checkpoint [--parts PART ...] [--model NAME] [--folder DIR] [--smoke]
 
-PART (default: both; of a smoke run the first):
+PART:
   blocks  the quickstart's training (configs/digits.py, its steps and its save_every), with the
           seconds that the main thread spends in saving and waiting, over all seconds
   memory  the training state of a model under LAMB, filled with random bits. A fresh process saves
@@ -81,7 +81,7 @@ def memory(options: argparse.Namespace) -> list[measure.Row]:
 
 
 def _save(model: str, folder: str) -> dict[str, Any]:
-    shapes = models.make_step(_spec(model), 1).state
+    shapes = _make_step(model).state
     state = jax.block_until_ready(jax.tree_util.tree_map_with_path(_bits, shapes))
     size, before = sum(x.nbytes for x in jax.tree.leaves(state)), measure.peak_resident_mib()
     began = time.perf_counter()
@@ -102,7 +102,7 @@ def _save(model: str, folder: str) -> dict[str, Any]:
 
 
 def _restore(model: str, folder: str) -> dict[str, Any]:
-    made = models.make_step(_spec(model), 1)
+    made = _make_step(model)
     layout = placement.make("sharded" if jax.device_count() > 1 else "single")
     began = time.perf_counter()
     with Checkpoints(folder, read_only=True) as checkpoints:
@@ -117,9 +117,9 @@ def _restore(model: str, folder: str) -> dict[str, Any]:
     return {"bytes": size, "seconds": seconds, "note": "every bit came back", "peak_mib": peak}
 
 
-def _spec(model: str) -> specs.Spec:
+def _make_step(model: str) -> models.Step:
     spec = digits.get_config().model.to_dict() if model == _TINY else released.MODELS[model]
-    return specs.parse(spec)
+    return models.make_step(specs.parse(spec), 1)
 
 
 def _bits(keys: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:

@@ -1,8 +1,8 @@
 """Examples per second and core of the input pipelines alone. Linux only.
 
-    python -m benchmarks.input_pipelines [PART ...] [--rounds 5] [--examples 512] [--smoke]
+    python -m benchmarks.input_pipelines [--parts PART ...] [--rounds 5] [--examples 512] [--smoke]
 
-PART (default: all; of a smoke run the first):
+PART:
   images  JPEGs as large as ImageNet's (500 x 375): decode, Inception crop, flip, resize to 224,
           normalise, batch, with and without RandAugment, beside tf.data doing the same crop, flip
           and resizing by the calls of the released Perceiver's own pipeline
@@ -158,8 +158,12 @@ def serve(part: str, side: str, folder: str, cores: int, examples: int) -> None:
     measure.serve(step)
 
 
-def race(part: str, sides: list[str], examples: int, options: argparse.Namespace) -> None:
+def race(part: str, options: argparse.Namespace) -> None:
     """Prints a table for one core, and one for all."""
+    sides = list({"images": IMAGES, "clips": CLIPS}[part])
+    if not importlib.util.find_spec("tensorflow"):
+        sides = [side for side in sides if side != "tf.data"]
+    examples = options.examples // (1 if part == "images" else 8)
     batch = BATCH[part]
     examples = batch if options.smoke else examples // batch * batch
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +178,7 @@ def race(part: str, sides: list[str], examples: int, options: argparse.Namespace
                     words = ["--serve", json.dumps([part, side, folder, cores, examples])]
                     worker = measure.Worker("benchmarks.input_pipelines", words)
                     workers[side] = stack.enter_context(worker)
-                timings = measure.race_workers(workers, options.rounds)
+                timings = measure.race(workers, options.rounds)
             ours, rows = timings[sides[0]], []
             for side, timing in timings.items():
                 row = {"cores": cores, "side": side, "wall s": timing.wall, "CPU s": timing.cpu}
@@ -184,17 +188,6 @@ def race(part: str, sides: list[str], examples: int, options: argparse.Namespace
                     row["CPU / ours"] = measure.median_ratio(timing.cpus, ours.cpus)
                 rows.append(row)
             measure.show(rows)
-
-
-def images(options: argparse.Namespace) -> None:
-    """Prints the tables of images."""
-    sides = [*IMAGES][: 3 if importlib.util.find_spec("tensorflow") else 2]
-    race("images", sides, options.examples, options)
-
-
-def clips(options: argparse.Namespace) -> None:
-    """Prints the tables of clips."""
-    race("clips", list(CLIPS), options.examples // 8, options)
 
 
 def text(options: argparse.Namespace) -> None:
@@ -238,12 +231,9 @@ def text(options: argparse.Namespace) -> None:
         measure.show(rows)
 
 
-PARTS = {"images": images, "clips": clips, "text": text}
-
-
 def main() -> None:
     """Prints the tables of each part."""
-    parser = measure.parser(__doc__, rounds=5, parts=PARTS)
+    parser = measure.parser(__doc__, rounds=5, parts=(*BATCH, "text"))
     parser.add_argument(
         "--examples", type=int, default=512, help="images of each timing; clips an eighth"
     )
@@ -255,7 +245,7 @@ def main() -> None:
         return
     measure.start(options)
     for part in options.parts:
-        PARTS[part](options)
+        text(options) if part == "text" else race(part, options)
 
 
 if __name__ == "__main__":

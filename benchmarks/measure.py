@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,13 +54,7 @@ class Program:
 
 
 def compile_program(function: Callable, *arguments: Any, donate: tuple[int, ...] = ()) -> Program:
-    """Compiles without the persistent cache.
-
-    Args:
-      function: pure.
-      *arguments: pytrees of arrays, or of shapes if it is not to be run.
-      donate: numbers of the arguments whose memory the results may take.
-    """
+    """Compiles without the persistent cache, for arrays, or for shapes if it is not to be run."""
     import jax
 
     cache = jax.config.jax_enable_compilation_cache
@@ -81,7 +75,7 @@ class Timing:
 
     walls: list[float] = dataclasses.field(default_factory=list)
     cpus: list[float] = dataclasses.field(default_factory=list)
-    result: Any = None  # of the first round
+    result: Any = None  # of the uncounted round; of a worker, its peak memory in MiB at the end
 
     @property
     def wall(self) -> float:
@@ -92,16 +86,25 @@ class Timing:
         return statistics.median(self.cpus)
 
 
-def race(programs: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, Timing]:
-    """Runs all programs in turn, A B, B A, ..., after a round that is not counted."""
-    timings = {name: Timing(result=run()) for name, run in programs.items()}
+def race(runs: Mapping[Any, Any], rounds: int) -> dict[Any, Timing]:
+    """Runs functions, or steps of `Worker`s, in turn: A B, B A, ..., after an uncounted round."""
+    timings = {name: Timing(result=_took(run)[2]) for name, run in runs.items()}
     for number in range(rounds):
-        for name in list(programs) if number % 2 == 0 else reversed(programs):
-            wall, cpu = time.perf_counter(), time.process_time()
-            programs[name]()
-            timings[name].walls.append(time.perf_counter() - wall)
-            timings[name].cpus.append(time.process_time() - cpu)
+        for name in list(runs) if number % 2 == 0 else reversed(runs):
+            wall, cpu, result = _took(runs[name])
+            timings[name].walls.append(wall)
+            timings[name].cpus.append(cpu)
+            if isinstance(runs[name], Worker):
+                timings[name].result = result
     return timings
+
+
+def _took(run: Any) -> tuple[float, float, Any]:
+    if isinstance(run, Worker):
+        return run.step()
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = run()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
@@ -131,19 +134,14 @@ def compare(
     *,
     rounds: int,
     memory_gib: float = 8.0,
-    run: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Compiles functions that compute the same, runs them in turn, and returns a row for each.
 
-    Args:
-      contenders: name -> (function, arguments). Ratios and errors refer to the first.
-      rounds: of which the median counts.
-      memory_gib: what needs more temporary memory is compiled, but not run.
-      run: False: compile all and run none.
+    Ratios and errors refer to the first. What needs more temporary memory is not run.
     """
     programs = {name: compile_program(f, *x) for name, (f, x) in contenders.items()}
     limit = 1024 * memory_gib
-    timings = race({name: p for name, p in programs.items() if run and p.temp_mib <= limit}, rounds)
+    timings = race({name: p for name, p in programs.items() if p.temp_mib <= limit}, rounds)
     rows, first = {}, next(iter(programs))
     for name, program in programs.items():
         row: dict[str, Any] = {"temp MiB": program.temp_mib}
@@ -169,8 +167,7 @@ def peak_resident_mib() -> float:
     status = pathlib.Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 # Random arrays, always the same.
@@ -221,10 +218,8 @@ def serve(step: Callable[[], Any] | None = None, **facts: Any) -> None:
     """Writes facts, then takes a step for each line of standard input and answers with its cost."""
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin if step else ():
-        wall, cpu = time.perf_counter(), time.process_time()
-        step()
-        took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        print(json.dumps(took | {"peak_mib": peak_resident_mib()}), flush=True)
+        wall, cpu, _ = _took(step)
+        print(json.dumps([wall, cpu, peak_resident_mib()]), flush=True)
 
 
 class Worker:
@@ -250,8 +245,8 @@ class Worker:
             raise
         self.process.send_signal(signal.SIGSTOP)
 
-    def step(self) -> dict[str, float]:
-        """Takes one step: {"wall", "cpu"} in seconds, {"peak_mib"} of the process so far."""
+    def step(self) -> tuple[float, float, float]:
+        """Takes one step: (wall seconds, CPU seconds, peak memory of the process in MiB)."""
         self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -266,9 +261,9 @@ class Worker:
         self.process.stdout.close()
         self.process.wait()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Any:
         for line in self.process.stdout:
-            if line.startswith("{"):
+            if line.startswith(("{", "[")):
                 return json.loads(line)
         raise RuntimeError(f"{self.name} ended early with code {self.process.wait()}")
 
@@ -279,33 +274,11 @@ class Worker:
         self.close()
 
 
-def race_workers(workers: Mapping[str, Worker], rounds: int) -> dict[str, Timing]:
-    """Lets processes take steps in turn, forth and back, after a step that is not counted.
-
-    Returns:
-      Timings, whose `result` is the peak memory of the process in MiB.
-    """
-    timings = {name: Timing() for name in workers}
-    for number in range(-1, rounds):
-        for name in list(workers) if number % 2 == 0 else reversed(workers):
-            took = workers[name].step()
-            timings[name].result = took["peak_mib"]
-            if number >= 0:
-                timings[name].walls.append(took["wall"])
-                timings[name].cpus.append(took["cpu"])
-    return timings
-
-
 # Printing.
 
 
 def physical_cores(folder: pathlib.Path, processors: Sequence[int]) -> int | None:
-    """Counts the cores behind logical processors (threads), as the system reports them.
-
-    Args:
-      folder: /sys/devices/system/cpu.
-      processors: numbers of those that the process may use.
-    """
+    """Counts the cores behind logical processors (threads), as /sys/devices/system/cpu has them."""
     cores = set()
     for number in processors:
         topology = folder / f"cpu{number}" / "topology"
@@ -344,35 +317,21 @@ def machine() -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Checks and completes the parts: all of them without any, and the first of a smoke run."""
-
-    known: Sequence[str] = ()
-
-    def parse_args(self, *given: Any) -> argparse.Namespace:
-        found = super().parse_args(*given)
-        if unknown := set(getattr(found, "parts", ())) - set(self.known):
-            self.error(f"unknown {', '.join(sorted(unknown))}; known: {', '.join(self.known)}")
-        if self.known and not found.parts:
-            found.parts = list(self.known)[: 1 if found.smoke else None]
-        return found
-
-
-def parser(doc: str, *, rounds: int = 3, parts: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Returns a parser with the options that all benchmarks have, and the names of parts."""
-    found = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--smoke", action="store_true", help="tiny sizes, to see that it runs")
+def parser(doc: str, *, rounds: int = 3, parts: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """Returns a parser with the options that all benchmarks have, and --parts, if there are any."""
+    found = argparse.ArgumentParser(description=doc)
+    found.formatter_class = argparse.RawDescriptionHelpFormatter
+    found.add_argument("--smoke", action="store_true", help="tiny sizes; of parts the first")
     found.add_argument("--rounds", type=int, default=rounds, help="of which the median counts")
-    found.known = list(parts)
-    if parts:
-        found.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    if parts := list(parts):
+        found.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
     return found
 
 
 def start(options: argparse.Namespace) -> None:
-    """Prints what comes before the tables."""
+    """Prints what comes before the tables, and makes a smoke run short."""
     if options.smoke:
-        options.rounds = 1
+        options.rounds, options.parts = 1, getattr(options, "parts", [])[:1]
         print("A smoke run: the figures mean nothing.\n")
     print(machine(), end="\n\n", flush=True)
 

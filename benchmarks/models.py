@@ -1,15 +1,12 @@
-"""Whole models: forward and gradient against the dense form, memory and compile time of training.
+"""Whole models, forward and gradient, against the dense form.
 
-    python -m benchmarks.models [PART ...] [--rounds 3] [--batch 1] [--smoke]
+    python -m benchmarks.models [--parts PART ...] [--rounds 3] [--batch 1] [--smoke]
 
-PART (default: all; of a smoke run the first):
+PART:
   forward   Perceiver IO ImageNet and masked language model, float32 and bfloat16 operands
   gradient  Perceiver ImageNet with 8 cross-attends, loss and gradient without the optimiser; of its
             stages (a cross-attend and six layers) --stages 2, since the dense form, whose layers
             are written out, takes minutes to compile with all 8
-  training  Perceiver IO ImageNet, batch 2: temporary memory of the training step under each remat
-            policy, LAMB included, beside the dense form's loss and gradient alone, which is
-            extrapolated from 1 and 2 of its 8 blocks. Nothing is run
 """
 
 import argparse
@@ -27,25 +24,21 @@ from benchmarks import attention, measure
 from configs import common
 from perceiver import released, specs
 from perceiver.positions import SeparableFourier
-from perceiver.processor import REMAT, is_stacked
+from perceiver.processor import is_stacked
 from train import losses, step, tasks
 from train import optim as optimisers
 
 CLASSICAL, IMAGENET, TEXT = "perceiver-imagenet", "imagenet-fourier", "masked-lm-bytes"
-TRAINING_BATCH = 2
 IDS = 256  # token ids are drawn below this
 _TINY = {"latents": 13, "latent_channels": 16, "layers": 2, "self_heads": 2}
 _TINY_KIND = {
     "image_classifier": {"image_shape": (7, 5, 3), "classes": 11, "bands": 2},
     "masked_lm": {
+        **dict.fromkeys(("embedding_channels", "cross_v_channels"), 16),
+        **dict.fromkeys(("cross_qk_channels", "self_qk_channels", "query_qk_channels"), 8),
         "max_length": 17,
-        "embedding_channels": 16,
         "cross_heads": 2,
-        "cross_qk_channels": 8,
-        "cross_v_channels": 16,
-        "self_qk_channels": 8,
         "query_heads": 2,
-        "query_qk_channels": 8,
     },
 }
 
@@ -128,14 +121,12 @@ def unstack(params: attention.Params) -> attention.Params:
 
 
 def dense(spec: specs.Spec) -> Callable[[attention.Params, dict[str, jax.Array]], jax.Array]:
-    """Returns f(unstacked parameters, inputs of `dense_inputs`) -> logits."""
+    """Returns f(unstacked parameters, inputs of `dense_inputs`) -> logits.
+
+    Of image classifiers, those of pixels with Fourier positions.
+    """
     if isinstance(spec, specs.MaskedLM):
         return lambda params, inputs: _masked_lm(params, spec, **inputs)
-    if (spec.stem, spec.positions) != ("pixels", "fourier"):
-        raise ValueError(
-            f"the dense form has pixels with Fourier positions, not stem={spec.stem!r} with "
-            f"positions={spec.positions!r}"
-        )
     return lambda params, inputs: _image_classifier(params, spec, **inputs)
 
 
@@ -222,15 +213,19 @@ def _gradient(logits: Callable) -> Callable:
     return run
 
 
+def _rows(name: str, spec: specs.Spec, work: str, options: argparse.Namespace):
+    made = contenders(spec, options.batch)
+    if work == "gradient":
+        made = {form: (_gradient(logits), given) for form, (logits, given) in made.items()}
+    found = measure.compare(made, rounds=options.rounds, memory_gib=12)
+    case = {"case": f"{name}, batch {options.batch}", "work": work}
+    return [case | {"form": form} | row for form, row in found.items()]
+
+
 def forward(options: argparse.Namespace) -> list[measure.Row]:
     """Returns the rows of both models' forward pass."""
-    rows = []
-    for name in (IMAGENET, TEXT):
-        spec = get_spec(name, smoke=options.smoke)
-        found = measure.compare(contenders(spec, options.batch), rounds=options.rounds)
-        case = {"case": f"{name}, batch {options.batch}", "work": "forward"}
-        rows += [case | {"form": form} | row for form, row in found.items()]
-    return rows
+    given = [(name, get_spec(name, smoke=options.smoke)) for name in (IMAGENET, TEXT)]
+    return [row for name, spec in given for row in _rows(name, spec, "forward", options)]
 
 
 def gradient(options: argparse.Namespace) -> list[measure.Row]:
@@ -238,44 +233,23 @@ def gradient(options: argparse.Namespace) -> list[measure.Row]:
     spec = get_spec(CLASSICAL, smoke=options.smoke)
     count, stages = len(spec.encoders), options.stages
     sharing = {"encoders": spec.encoders[:stages], "processors": spec.processors[:stages]}
-    made = contenders(dataclasses.replace(spec, **sharing), options.batch)
-    made = {form: (_gradient(logits), given) for form, (logits, given) in made.items()}
-    found = measure.compare(made, rounds=options.rounds, memory_gib=12)
-    case = f"{CLASSICAL}, {stages} of {count} stages, batch {options.batch}"
-    return [{"case": case, "work": "gradient", "form": form} | row for form, row in found.items()]
+    spec = dataclasses.replace(spec, **sharing)
+    return _rows(f"{CLASSICAL}, {stages} of {count} stages", spec, "gradient", options)
 
 
-def dense_gradient_mib(spec: specs.ImageClassifier) -> float:
+def dense_gradient_mib(spec: specs.ImageClassifier, batch: int) -> float:
     """Returns the temporary memory of the dense loss and gradient, compiled for abstract arrays."""
 
     def arguments():
         params, _ = perceiver.build(spec).init(jax.random.key(0))
-        images = jnp.zeros((TRAINING_BATCH, *spec.image_shape))
+        images = jnp.zeros((batch, *spec.image_shape))
         return unstack(params), dense_inputs(spec, {"image": images})
 
     made = measure.compile_program(_gradient(dense(spec)), *jax.eval_shape(arguments))
     return made.temp_mib
 
 
-def training(options: argparse.Namespace) -> list[measure.Row]:
-    """Returns the rows of temporary memory and compile time."""
-    spec = get_spec(IMAGENET, smoke=options.smoke)
-    one, two = (dense_gradient_mib(dataclasses.replace(spec, blocks=n)) for n in (1, 2))
-    baseline = one + (spec.blocks - 1) * (two - one)
-    case = f"{IMAGENET}, batch {TRAINING_BATCH}"
-    note = f"extrapolated from 1 and 2 of {spec.blocks} blocks"
-    row = {"case": case, "work": "gradient", "form": "dense", "temp MiB": baseline}
-    rows = [row | {"note": note}]
-    for remat in REMAT:
-        made = make_step(dataclasses.replace(spec, remat=remat), TRAINING_BATCH)
-        program = measure.compile_program(made.run, made.state, made.batch, donate=(0,))
-        row = {"case": case, "work": "training step", "form": f"remat {remat}"}
-        row |= {"temp MiB": program.temp_mib, "temp x": baseline / program.temp_mib}
-        rows.append(row | {"compile s": program.seconds})
-    return rows
-
-
-PARTS = {"forward": forward, "gradient": gradient, "training": training}
+PARTS = {"forward": forward, "gradient": gradient}
 
 
 def main() -> None:

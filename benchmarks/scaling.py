@@ -128,9 +128,6 @@ def collectives(text: str) -> list[Collective]:
     """Reads the collectives of `compiled.as_text()`, as compiled for CPUs.
 
     An operation inside a loop is written once and done in each pass. Of branches all are counted.
-
-    Raises:
-      ValueError: it is no such text, or does not say how often a loop with collectives runs.
     """
     computations: dict[str, list[str]] = {}
     entry = current = None
@@ -157,8 +154,6 @@ def _walk(name: str, computations: dict[str, list[str]]) -> Iterator[Collective]
             payload *= group if operation == "reduce-scatter" else 1  # whose result is a part
             yield Collective(operation, payload, group, 1)
             continue
-        if operation.removesuffix("-start") in KINDS:
-            raise ValueError(f"asynchronous {operation}: not a program for CPUs")
         for names in _CALLED.findall(rest):
             inside = [x for n in names.split(",") for x in _walk(n.strip(" %"), computations)]
             passes = _passes(line) if inside and operation == "while" else 1

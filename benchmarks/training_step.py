@@ -1,6 +1,6 @@
 """A whole training step beside Hugging Face's PyTorch: forward, backward and AdamW.
 
-    python -m benchmarks.training_step [PART ...] [--rounds 5] [--batch 1] [--remat dots] [--smoke]
+    python -m benchmarks.training_step [--parts PART ...] [--rounds 5] [--batch 1] [--smoke]
 
 PART is a model, imagenet-fourier or masked-lm-bytes (default: both), at full size. Same model, same
 hyper-parameters, random weights, no dropout, float32. Each side has a process of its own; they take
@@ -117,7 +117,7 @@ def rows(name: str, spec: dict[str, Any], batch: int, rounds: int) -> list[measu
         facts = [worker.facts for worker in workers.values()]
         if len({fact["parameters"] for fact in facts}) > 1:
             raise RuntimeError(f"{name}: not the same model: {facts}")
-        timings = measure.race_workers(workers, rounds)
+        timings = measure.race(workers, rounds)
     found, ours = [], timings[OURS]
     for (side, timing), fact in zip(timings.items(), facts, strict=True):
         row = {"case": f"{name}, batch {batch}", "side": side, "versions": fact["versions"]}
