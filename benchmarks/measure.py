@@ -1,10 +1,8 @@
 """What all benchmarks share: measuring time and memory, describing the machine, printing tables.
 
-The speed of a machine drifts, so programs are compared round by round, one right after the other,
-and the median of the ratios counts. CPU time (of all threads) is given beside wall time: it depends
-little on what else the machine does. Temporary memory is the compiler's account of what a program
-allocates beside its arguments and results.
-
+The speed of a machine drifts, so programs are compared round by round, and the median of the ratios
+counts. CPU time (of all threads) depends less than wall time on what else the machine does.
+Temporary memory is the compiler's account of what a program allocates beside arguments and results.
 Processes of other frameworks import this module too, so JAX is imported only where it is used.
 """
 
@@ -32,9 +30,6 @@ MIB = 2**20
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 Row = Mapping[str, Any]  # heading -> value of a table's row; None is an empty cell
-
-
-# Programs in one process.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +165,8 @@ def peak_resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# Random arrays, always the same.
-
-
 def draw_params(shapes: Any) -> Any:
-    """Draws parameters of given shapes, `{module path: {name: shape and dtype}}`.
+    """Draws parameters, always the same: `{module path: {name: shape and dtype}}`.
 
     No bias is zero and no scale is one, as they would be at the start of training: then a form that
     forgets them would not show.
@@ -196,7 +188,7 @@ def draw_params(shapes: Any) -> Any:
 
 
 def draw_batch(shapes: Mapping[str, Any], highest: int) -> dict[str, Any]:
-    """Draws a batch: normal numbers, integers below `highest`, masks without a gap."""
+    """Draws a batch, always the same: normal numbers, integers below `highest`, masks without a gap."""
     import jax.numpy as jnp
 
     rng = np.random.default_rng(4)
@@ -350,7 +342,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def show(rows: Sequence[Row]) -> None:

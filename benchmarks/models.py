@@ -121,10 +121,7 @@ def unstack(params: attention.Params) -> attention.Params:
 
 
 def dense(spec: specs.Spec) -> Callable[[attention.Params, dict[str, jax.Array]], jax.Array]:
-    """Returns f(unstacked parameters, inputs of `dense_inputs`) -> logits.
-
-    Of image classifiers, those of pixels with Fourier positions.
-    """
+    """Returns f(unstacked parameters, `dense_inputs`) -> logits; of images, with Fourier pixels."""
     if isinstance(spec, specs.MaskedLM):
         return lambda params, inputs: _masked_lm(params, spec, **inputs)
     return lambda params, inputs: _image_classifier(params, spec, **inputs)

@@ -26,7 +26,7 @@ from train.sharding import path_of
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHILD = pathlib.Path(__file__).with_name("chaos_child.py")
 LIMIT = 420.0  # seconds in which a process must get where it should
-STEPS, SAVE_EVERY = 120, 10
+STEPS, SAVE_EVERY = 240, 10
 STAGES = ("begun", "written", "sealed", "renamed")
 WORDS = (
     "--config=configs/digits.py:fourier,smoke",
