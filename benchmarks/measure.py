@@ -188,7 +188,7 @@ def draw_params(shapes: Any) -> Any:
 
 
 def draw_batch(shapes: Mapping[str, Any], highest: int) -> dict[str, Any]:
-    """Draws a batch, always the same: normal numbers, integers below `highest`, masks without a gap."""
+    """Draws a batch, always the same: normal numbers, integers below `highest`, full masks."""
     import jax.numpy as jnp
 
     rng = np.random.default_rng(4)
