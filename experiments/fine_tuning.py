@@ -1,4 +1,4 @@
-"""What pre-training is worth: the parts of Python sources told apart, from it and afresh.
+"""What pre-training is worth: parts of Python sources classified, from it and afresh.
 
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
     python -m experiments.fine_tuning --pretrained runs/bytes [--seeds 0 1 2] [--smoke]

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments go on, and end bit-equal to one that nobody disturbed.
+"""Runs that are killed at random moments go on, and end bit-equal to an undisturbed one.
 
 SIGKILL comes while a run starts, at a random step, and at each stage of a save; SIGTERM at a random
 step. After each the same command is started again. It must resume at the newest complete checkpoint
@@ -151,14 +151,14 @@ def test_killed_runs_go_on_bit_for_bit(tmp_path, placement, devices, seed):
     for moment in (moments[i] for i in rng.permutation(len(moments))):
         before = run.newest()
         code = end_of(run, rng, moment)
-        told = f"{moment}, code {code}:\n{run.text()[-3000:]}"
+        report = f"{moment}, code {code}:\n{run.text()[-3000:]}"
         if moment == "preempted":
-            assert code == 75, told
-            assert run.newest() >= run.last_step(), told  # nothing that was reported is lost
+            assert code == 75, report
+            assert run.newest() >= run.last_step(), report  # nothing that was reported is lost
         else:
-            assert code == -signal.SIGKILL, told
+            assert code == -signal.SIGKILL, report
         if moment != "start-up":
-            assert run.resumed() == before, told
+            assert run.resumed() == before, report
         assert run.newest() < STEPS, "every kill must come before the end"
     before = run.newest()
     assert run.start().wait(LIMIT) == 0, run.text()
