@@ -47,7 +47,7 @@ def test_blocks_do_the_same_work_in_both_forms(kind, shape, form, work):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        (models.IMAGENET, {"blocks": 2, "layers": 1}),
+        pytest.param(models.IMAGENET, {"blocks": 2, "layers": 1}, marks=pytest.mark.slow),
         pytest.param(models.TEXT, {"layers": 1}, marks=pytest.mark.slow),
         (models.CLASSICAL, {"encoders": (0, 1), "processors": (0, 0), "layers": 1}),
     ],
