@@ -121,9 +121,9 @@ def open_builder(config: Any) -> Any:
     missing = {"id", "video", "audio", "labels"} - set(features)
     if missing or not hasattr(features["labels"], "feature"):
         raise ValueError(
-            f"{name!r} holds no clips: it has the features {sorted(features)} and lacks "
-            f"{sorted(missing) or 'a sequence of classes'}; prepare it by `python -m data.prepare "
-            "audioset`, or read pictures by tfds:NAME"
+            f"{name!r} is not a data set of clips: it has the features {sorted(features)} but "
+            f"lacks {sorted(missing) or 'a sequence of classes'}; prepare clips with `python -m "
+            "data.prepare audioset`, or read images with data.source=tfds:NAME"
         )
     return builder
 
@@ -186,14 +186,19 @@ def _threads(config: Any, train: bool) -> int:
 def _check(config: Any) -> None:
     """Raises ValueError for settings that clips do not go with."""
     if not (config.video or config.audio):
-        raise ValueError("data.video and data.audio are both False: nothing is left of a clip")
+        raise ValueError(
+            "data.video and data.audio are both False: set at least one of them to True"
+        )
     for field in ("frames", "audio_samples", "eval_windows", "image_size"):
         if getattr(config, field) < 1:
             raise ValueError(f"data.{field} must be at least 1, got {getattr(config, field)}")
     if config.time_jitter < 0:
         raise ValueError(f"data.time_jitter must be at least 0, got {config.time_jitter}")
     if config.augment not in AUGMENTATIONS:
-        raise ValueError(f"data.augment {config.augment!r}: clips know {AUGMENTATIONS}")
+        raise ValueError(
+            f"data.augment {config.augment!r} does not apply to clips: choose one of "
+            f"{AUGMENTATIONS}"
+        )
     if config.rand_augment_layers:
-        raise ValueError("data.rand_augment_layers is for single pictures: set it to 0 for clips")
+        raise ValueError("data.rand_augment_layers applies to images only: set it to 0 for clips")
     video.Colour(config.colour)

@@ -127,7 +127,7 @@ def check_known(name: str) -> None:
     if plain not in known:
         close = difflib.get_close_matches(plain, known)
         hint = f"did you mean {' or '.join(close)}?" if close else "see `tfds.list_builders()`"
-        raise ValueError(f"data.source: TFDS knows no data set {name!r}; {hint}")
+        raise ValueError(f"data.source: TFDS has no data set {name!r}; {hint}")
 
 
 def check_features(name: str, features: Any) -> None:
@@ -139,7 +139,7 @@ def check_features(name: str, features: Any) -> None:
         if key not in features or not isinstance(features[key], kind):
             raise ValueError(
                 f"{name!r} has no {kind.__name__} feature {key!r}, only {dict(features.items())}: "
-                "it is no image-classification data set"
+                "it is not an image-classification data set"
             )
 
 

@@ -116,7 +116,7 @@ def assemble(
 def check_name(name: str) -> None:
     """Raises ValueError for what would not do as a data set's name."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"the name must be of small letters, digits and _, got {name!r}")
+        raise ValueError(f"the name must consist of lowercase letters, digits and _, got {name!r}")
 
 
 def _begin(work: Path, settings: dict[str, Any], classes: Sequence[str]) -> Path:
@@ -156,7 +156,7 @@ def _write_shards(planned: Mapping[str, Split], run: Run, log: Say) -> None:
     wanted = [job for split in planned.values() for job in split.jobs]
     todo = [job for job in wanted if not job.path.exists()]
     clips = sum(job.size for job in todo)
-    there = f"; {len(wanted) - len(todo)} are there" if len(todo) < len(wanted) else ""
+    there = f"; {len(wanted) - len(todo)} already exist" if len(todo) < len(wanted) else ""
     log(f"{clips:,} clips to read, {len(todo)} shards to write{there}")
     begin = time.monotonic()
     for done, _ in enumerate(run(todo), 1):
@@ -225,7 +225,7 @@ def _tell(folder: Path, splits: Sequence[str], log: Say, *, existed: bool) -> Re
         rows = shards.read_rows(_report_file(folder, split), shards.REPORT)
         counts[split] = collections.Counter(status for _, status, _ in rows)
     report = Report(folder, counts, existed)
-    log(f"{folder} is there already" if existed else f"wrote {folder}")
+    log(f"{folder} already exists" if existed else f"wrote {folder}")
     for line in report.lines():
         log(line)
     return report

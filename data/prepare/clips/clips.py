@@ -55,8 +55,8 @@ def prepare(
         }
         if not any(split.jobs for split in splits.values()):
             raise FileNotFoundError(
-                f"none of {sum(map(len, tables.values())):,} segments has a file below "
-                f"{clips_dir}: files must be named VIDEO.mp4, VIDEO_START.mp4 or alike"
+                f"none of {sum(map(len, tables.values())):,} segments has a file under "
+                f"{clips_dir}: files must be named VIDEO.mp4, VIDEO_START.mp4 or the like"
             )
         return splits
 
@@ -86,10 +86,12 @@ def _inputs(
     for csv in csvs:
         split = segments.split_name(csv)
         if split in tables:
-            raise ValueError(f"two tables would be the split {split}: {list(map(str, csvs))}")
+            raise ValueError(
+                f"two tables have the same split name, {split}: {list(map(str, csvs))}"
+            )
         tables[split] = segments.read(csv, numbers)
     if not tables:
-        raise ValueError("there must be a table at least, such as eval_segments.csv")
+        raise ValueError("give at least one table, such as eval_segments.csv")
     return (
         tables,
         {

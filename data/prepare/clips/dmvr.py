@@ -89,12 +89,17 @@ class Records(shards.Job):
         found = {self._index(text.decode()) for text in texts} or {int(n) for n in numbers}
         outside = [number for number in found if not 0 <= number < self.count]
         if outside or not found:
-            raise ValueError(f"labels {sorted(found)}: there must be some, below {self.count}")
+            raise ValueError(
+                f"labels {sorted(found)}: at least one is needed, and all must be below "
+                f"{self.count}"
+            )
         return np.array(sorted(found), np.int64)
 
     def _index(self, text: str) -> int:
         if text not in self.labels:
-            raise ValueError(f"no class {text!r} among the {self.count} known: see --labels")
+            raise ValueError(
+                f"class {text!r} is not one of the {self.count} known classes: see --labels"
+            )
         return self.labels[text]
 
 
@@ -132,7 +137,7 @@ def prepare(
     for split, found in files.items():
         segments.split_name(split)
         if not found:
-            raise FileNotFoundError(f"no file is called {records[split]} (split {split})")
+            raise FileNotFoundError(f"no file matches {records[split]} (split {split})")
     rates = {"records_per_second": [frames_per_second, sample_rate]}
     sizes = {s: [[f.name, f.stat().st_size] for f in found] for s, found in files.items()}
 
@@ -180,7 +185,7 @@ def _shrunk(jpeg: bytes) -> bytes:
         return jpeg
     pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     if pixels is None:
-        raise ValueError("a frame does not decode")
+        raise ValueError("a frame cannot be decoded")
     return recording.encode_jpeg(
         cv2.resize(pixels, recording.fitted(*pixels.shape[1::-1]), interpolation=cv2.INTER_AREA)
     )

@@ -45,7 +45,7 @@ class Plan:
     def report(self, parts: Iterator[shards.Row]) -> list[shards.Row]:
         """Returns the shards' rows and those of missing files, in the order of the segments."""
         return [
-            (segment.clip, "missing", "no file of this name") if file is None else next(parts)
+            (segment.clip, "missing", "no file with this name") if file is None else next(parts)
             for segment, file in zip(self.segments, self.files, strict=True)
         ]
 

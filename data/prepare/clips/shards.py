@@ -128,7 +128,7 @@ def read_rows(path: Path, header: Row) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         found, *rows = csv.reader(file)
     if tuple(found) != header:
-        raise ValueError(f"{path} begins with {found}, not with {header}: remove it")
+        raise ValueError(f"{path} starts with {found} instead of {header}: remove it")
     return [(first, second, third) for first, second, third in rows]
 
 

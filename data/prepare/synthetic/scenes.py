@@ -113,8 +113,8 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     file = folder / "settings.json"
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != settings:
         raise ValueError(
-            f"{folder} holds scenes of other settings ({file.read_text(encoding='utf-8')}): remove "
-            "that folder and the data set made of it, or choose another --out"
+            f"{folder} holds scenes made with other settings ({file.read_text(encoding='utf-8')}): "
+            "remove that folder and the data set made from it, or choose another --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings), encoding="utf-8")

@@ -84,8 +84,7 @@ class Report:
         """
         if self._strict:
             raise ValueError(
-                f"{fault.place}: {fault.reason}. Repair it, or leave out --strict to go on "
-                "without what cannot be used"
+                f"{fault.place}: {fault.reason}. Repair it, or omit --strict to skip unusable input"
             )
         self._counts[fault.kind] += 1
         if self._counts[fault.kind] <= _MOST_TOLD:
@@ -122,17 +121,17 @@ def clean(text: Text, invalid: str, report: Report) -> bytes | None:
       ValueError: it is no UTF-8, and that is an error.
     """
     if not text.content.strip():
-        report.add(Fault("empty", text.place, "nothing but white space"))
+        report.add(Fault("empty", text.place, "only white space"))
         return None
     try:
         text.content.decode()
     except UnicodeDecodeError as error:
-        reason = f"no UTF-8: byte {text.content[error.start]:#04x} at {error.start}"
+        reason = f"not UTF-8: byte {text.content[error.start]:#04x} at {error.start}"
         if invalid == "error":
             raise ValueError(
                 f"{text.place}: {reason}. Repair it, or choose --invalid replace or drop"
             ) from None
-        done = "replaced by U+FFFD" if invalid == "replace" else "left out"
+        done = "replaced by U+FFFD" if invalid == "replace" else "skipped"
         report.add(Fault("invalid", text.place, f"{reason}; {done}"))
         return text.content.decode(errors="replace").encode() if invalid == "replace" else None
     return text.content
