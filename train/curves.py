@@ -1,6 +1,6 @@
 """Draws the curves of a run from its `metrics.jsonl`: `python -m train.curves WORKDIR`.
 
-One panel for each metric, training and evaluation in the same panel, the learning rate last.
+One panel per metric, with training and evaluation together; the learning rate comes last.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def draw(
     metrics_path, png_path = Path(metrics_path), Path(png_path)
     panels = _panels(journal.read(metrics_path))
     if not panels:
-        raise ValueError(f"{metrics_path} holds no metrics yet; train past the first log step")
+        raise ValueError(f"{metrics_path} has no metrics yet; train past the first log step")
     if unknown := [name for name in only if name not in panels]:
         raise ValueError(f"{metrics_path} has no {unknown[0]!r}, only {', '.join(panels)}")
     panels = {name: panels[name] for name in only or panels}
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m train.curves", description=main.__doc__)
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the folder of a run")
     parser.add_argument("metrics", nargs="*", metavar="METRIC", help="default: all")
-    parser.add_argument("--out", type=Path, help="another file than WORKDIR/curves.png")
+    parser.add_argument("--out", type=Path, help="output file, default: WORKDIR/curves.png")
     options = parser.parse_args(arguments)
     out = options.out or options.workdir / "curves.png"
     try:

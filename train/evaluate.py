@@ -4,13 +4,13 @@
     python -m train.evaluate --config=configs/imagenet.py:fourier --weights=SOURCE
                                                        any weights, on the data of any config
 
-on the validation split. SOURCE is whatever `perceiver.load` takes: a released name, a file or
-folder of any format, a run. `--config.FIELD=VALUE` changes a field, of a run's config too.
-A classifier gets loss, top-1 and top-5 accuracy and its calibration error; into `--out` go a table
-of its classes (classes.csv), what it takes for what and how sure it is (confusions.png), and what
-its latents attend to (attention.png). A tagger of clips gets loss, mAP, AUC and d'; a table of its
-classes, and precision over recall of the best and the worst (precision_recall.png). An encoder of
-sentences gets the correlation of its cosines with scores, or how often a text finds its partner.
+Both use the validation split. SOURCE is anything that `perceiver.load` accepts: a released name, a
+file or folder in any format, a run. `--config.FIELD=VALUE` changes a field, also of a run's config.
+Classifiers are evaluated by loss, top-1 and top-5 accuracy and calibration error; `--out` gets a
+table of the classes (classes.csv), the confusion matrix and calibration (confusions.png), and what
+the latents attend to (attention.png). Clip taggers are evaluated by loss, mAP, AUC and d', with a
+table of the classes and precision-recall curves of the best and the worst (precision_recall.png).
+Sentence encoders are evaluated by the correlation of cosines with scores, or by retrieval recall.
 """
 
 import argparse
@@ -126,19 +126,21 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", nargs="?", help="folder of a run, a path or a URL")
-    parser.add_argument("--config", metavar="FILE:VARIANT", help="model and data, for --weights")
-    parser.add_argument("--weights", metavar="SOURCE", help="what to evaluate, for --config")
+    parser.add_argument("workdir", nargs="?", help="folder of a run, as a path or URL")
+    parser.add_argument(
+        "--config", metavar="FILE:VARIANT", help="config of model and data, with --weights"
+    )
+    parser.add_argument("--weights", metavar="SOURCE", help="weights to evaluate, with --config")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="folder for tables and pictures (default: WORKDIR/evaluation, else none)",
+        help="folder for tables and images (default: WORKDIR/evaluation; none with --weights)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments, changes = parser.parse_known_args(words)
     unknown = [word for word in changes if not word.startswith("--config.")]
     if unknown:
-        parser.error(f"unknown words: {' '.join(unknown)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     broken = BrokenExamples(lambda text: print(text, file=sys.stderr))
     try:
         model = _load(arguments, changes)
@@ -173,7 +175,7 @@ def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trai
             "give either the folder of a run, or --config=FILE:VARIANT with --weights=SOURCE"
         )
     if (arguments.config is None) != (arguments.weights is None):
-        raise ValueError("--config and --weights belong together; a run has its own config")
+        raise ValueError("give --config and --weights together, or a run, which has its own config")
     if arguments.weights is not None:
         config = command.read([f"--config={arguments.config}", *changes])
         return trained.from_weights(config, arguments.weights)

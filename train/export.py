@@ -1,4 +1,4 @@
-"""Weights out of a run: the model it exports.
+"""Exports the model of a run.
 
 python -m train.export WORKDIR     writes WORKDIR/model from the last checkpoint
 """

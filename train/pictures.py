@@ -1,6 +1,6 @@
-"""Pictures of what a run's model does, drawn when they are wanted.
+"""Draws images of what a run's model does.
 
-python -m train.pictures WORKDIR     of its last checkpoint, into WORKDIR
+python -m train.pictures WORKDIR     of the last checkpoint, into WORKDIR
 """
 
 import pathlib
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     for what, path in files.items():
         print(f"{what}: {path}")
     if not files:
-        print("the task of this run has no pictures")
+        print("the task of this run has no images to draw")
 
 
 if __name__ == "__main__":

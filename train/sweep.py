@@ -1,16 +1,16 @@
-r"""Trains a grid of settings, one after another, and tells which is best.
+r"""Trains a grid of settings, one after another, and ranks the results.
 
     python -m train.sweep --config=configs/glue.py:cola --workdir=DIR \
         --grid optim.lr=1e-4,5e-5 data.batch_size=16,32 [--config.FIELD=VALUE ...]
     python -m train.sweep --table DIR [DIR ...]
 
-Each point is a run of its own in DIR/lr=1e-4,batch_size=16, which is evaluated at its end as by
-`python -m train.evaluate`. DIR/results.md is a table of all points, the best first; it is written
-anew after each. A sweep that was interrupted is started again by the same command: points that are
-done are passed over, and the one that was under way goes on where it stopped. A point whose loss
-becomes infinite is part of the table, and does not end the sweep.
+Each point is a separate run in DIR/lr=1e-4,batch_size=16, evaluated at its end as by
+`python -m train.evaluate`. DIR/results.md is a table of all points, the best first; it is rewritten
+after each point. Run the same command to resume an interrupted sweep: finished points are skipped,
+and the current one resumes from its last checkpoint. A point whose loss becomes infinite is listed
+in the table and does not end the sweep.
 
---table puts the best points of several sweeps, such as GLUE's tasks, into a table with their mean.
+--table collects the best points of several sweeps, such as GLUE's tasks, with their mean.
 """
 
 import argparse
@@ -65,13 +65,15 @@ def points(grid: Sequence[str]) -> list[Point]:
         field, equals, values = axis.partition("=")
         choices = values.split(",")
         if not (field and equals and all(choices)):
-            raise ValueError(f"--grid {axis!r}: write FIELD=VALUE,VALUE, as optim.lr=1e-4,5e-5")
+            raise ValueError(
+                f"--grid {axis!r}: write FIELD=VALUE,VALUE, such as optim.lr=1e-4,5e-5"
+            )
         if len(set(choices)) < len(choices):
             raise ValueError(f"--grid {axis!r} has a value twice")
         axes.append([(field, value) for value in choices])
     fields = [axis[0][0] for axis in axes]
     if len(set(fields)) < len(fields):
-        raise ValueError(f"--grid has a field twice: {', '.join(fields)}")
+        raise ValueError(f"--grid has a field more than once: {', '.join(fields)}")
     return [Point(settings) for settings in itertools.product(*axes)]
 
 
@@ -142,7 +144,7 @@ def _done(folder: pathlib.Path, point: Point, config: Any) -> dict[str, Any] | N
     row = json.loads(file.read_text())
     if row["config"] != json.loads(json.dumps(config.to_dict())):
         raise ValueError(
-            f"{folder} holds the result of another config; choose a new --workdir, or go back to "
+            f"{folder} holds the result of another config; choose a new --workdir, or restore "
             "its settings"
         )
     return row
@@ -151,7 +153,7 @@ def _done(folder: pathlib.Path, point: Point, config: Any) -> dict[str, Any] | N
 def _check_metric(row: dict[str, Any], metric: str) -> None:
     if row["scores"] and metric not in row["scores"]:
         known = ", ".join(row["scores"])
-        raise ValueError(f"--metric={metric}: the evaluation of this task tells {known}")
+        raise ValueError(f"--metric={metric}: the evaluation of this task reports {known}")
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -173,12 +175,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", metavar="FILE:VARIANT")
     parser.add_argument("--grid", nargs="+", default=[], metavar="FIELD=VALUE,VALUE")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the sweep")
-    parser.add_argument("--metric", default="score", help="of the evaluation (default: score)")
+    parser.add_argument(
+        "--metric", default="score", help="metric of the evaluation to rank by (default: score)"
+    )
     parser.add_argument("--table", nargs="+", type=pathlib.Path, metavar="DIR")
     arguments, changes = parser.parse_known_args(words)
     unknown = [word for word in changes if not word.startswith("--config.")]
     if unknown:
-        parser.error(f"unknown words: {' '.join(unknown)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     try:
         if arguments.table:
             print(sweep_table.of_sweeps(arguments.table, arguments.metric), end="")

@@ -110,7 +110,7 @@ def for_kernel(kernel: str, path: str) -> str | None:
         return None
     if path not in ("auto", "plain"):
         raise ValueError(
-            f"path {path!r} computes the softmax exactly, which kernel {kernel!r} estimates; use "
+            f"path {path!r} computes the exact softmax, but kernel {kernel!r} approximates it; use "
             "path='auto' or 'plain', or kernel='auto'"
         )
     return f"the approximate kernel {kernel} reads keys and values"
@@ -119,7 +119,7 @@ def for_kernel(kernel: str, path: str) -> str | None:
 def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
     """Says of each choice whether the devices of the sequence axis share the elements."""
     sequence = byte_array.sequence
-    whole = f"not split: each of the {sequence.devices} devices of {sequence.axis!r} attends to all"
+    whole = f"not split: all {sequence.devices} devices of {sequence.axis!r} read every element"
     for choice, segment in zip(plan.choices, byte_array.segments, strict=False):
         split = not plan.is_plain and sequence.splits(segment)
         part = f"split over the {sequence.devices} devices of {sequence.axis!r}"
@@ -133,7 +133,7 @@ def _plain(byte_array: ByteArray, reason: str) -> Plan:
 
 def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
     if path == "plain":
-        return _plain(byte_array, "as asked for")
+        return _plain(byte_array, "as requested")
     if drops:
         raise ValueError(
             f"path {path!r} never forms the attention weights, so it cannot drop any; use "
@@ -142,7 +142,7 @@ def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
     if path == "separable":
         for segment in byte_array.segments:
             require_grid(segment)
-    return Plan(tuple(Choice(s.name, s.size, path, "as asked for") for s in byte_array.segments))
+    return Plan(tuple(Choice(s.name, s.size, path, "as requested") for s in byte_array.segments))
 
 
 def require_grid(segment: Segment) -> None:
@@ -150,8 +150,8 @@ def require_grid(segment: Segment) -> None:
     if not isinstance(segment.positions, SeparableFourier):
         kind = type(segment.positions).__name__ if segment.positions is not None else "no"
         raise ValueError(
-            f"path 'separable' cannot serve segment {segment.name!r} with {kind} positions: it "
-            "needs SeparableFourier; use path='auto' or 'shared'"
+            f"path 'separable' does not apply to segment {segment.name!r} with {kind} positions: "
+            "it needs SeparableFourier; use path='auto' or 'shared'"
         )
 
 
@@ -194,5 +194,5 @@ def _reason(segment: Segment, sizes: Sizes, path: str, costs: dict[str, float]) 
         return f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {ratio}"
     absorbed = f"{sizes.heads} head(s) that absorb {segment.channels} channels, {ratio}"
     if isinstance(segment.positions, Permuted):
-        return f"a grid that is permuted, and so no grid: {absorbed}"
+        return f"a permuted grid is treated as no grid: {absorbed}"
     return absorbed

@@ -30,7 +30,7 @@ class Sequence:
         batch = (self.batch_axis,) if isinstance(self.batch_axis, str) else self.batch_axis or ()
         for name in (self.axis, *batch):
             if name not in self.mesh.axis_names:
-                raise ValueError(f"the mesh has axes {self.mesh.axis_names}, none called {name!r}")
+                raise ValueError(f"the mesh has axes {self.mesh.axis_names}, none named {name!r}")
 
     @property
     def devices(self) -> int:
@@ -46,7 +46,8 @@ class Sequence:
         rows, devices = segment.dims[0], self.devices
         if rows % devices and segment.size > FEW_ELEMENTS:
             raise ValueError(
-                f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid do not divide "
+                f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid cannot be divided "
+                "evenly "
                 f"over {devices} devices of mesh axis {self.axis!r}; pad it to a multiple and "
                 "mask the rest"
             )

@@ -128,9 +128,9 @@ def _decoding(what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no image file {what}") from error
+        raise FileNotFoundError(f"no such image file: {what}") from error
     except _UNREADABLE as error:
-        raise BrokenPicture(f"cannot decode a picture from {what}: {error}") from error
+        raise BrokenPicture(f"cannot decode an image from {what}: {error}") from error
 
 
 def _described(picture: Image.Image) -> str:

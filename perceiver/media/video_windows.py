@@ -56,13 +56,13 @@ def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Windo
     """
     av, name = video_files.pyav(), os.fspath(file)
     if not pathlib.Path(file).is_file():
-        raise FileNotFoundError(f"there is no media file {name}")
+        raise FileNotFoundError(f"no such media file: {name}")
     try:
         with contextlib.ExitStack() as stack:
             # Each its own: the streams are not read in step.
             pictures, sounds = (stack.enter_context(av.open(name)) for _ in range(2))
             if not sounds.streams.audio and not _moving(pictures):
-                raise ValueError(f"{name} has neither picture nor sound")
+                raise ValueError(f"{name} has neither video nor audio")
             yield from of_streams(_pictures(pictures, shape), _sounds(sounds, shape), shape, hop)
     except av.FFmpegError as error:
         raise ValueError(f"cannot decode {name}: {error}") from error
@@ -73,7 +73,7 @@ def of_streams(
 ) -> Iterator[Window]:
     """Yields the windows of pieces of pictures [n, H, W, 3] and of sounds [n], at least one."""
     if not hop > 0:
-        raise ValueError(f"windows must start some time after each other, not every {hop} seconds")
+        raise ValueError(f"hop must be positive: windows cannot start every {hop} seconds")
     pictures, sounds = _Forward(pictures), _Forward(sounds)
     index, going_on = 0, True
     while going_on:

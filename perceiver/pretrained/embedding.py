@@ -50,7 +50,7 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
             cut += 1
         sizes[place] = len(ids)
     if not sizes.any():
-        raise ValueError(f"none of {len(texts)} texts has anything to embed: all are empty")
+        raise ValueError(f"all {len(texts)} texts are empty: there is nothing to embed")
     return Texts(kept, sizes, cut, reads)
 
 

@@ -72,8 +72,8 @@ def locate(source: str | os.PathLike) -> pathlib.Path:
         return path
     if find(str(source)) is None:
         raise FileNotFoundError(
-            f"{os.fspath(source)!r} is neither a file nor a folder, nor a released model's name; "
-            f"those are\n{known()}"
+            f"{os.fspath(source)!r} is neither a file nor a folder, nor the name of a released "
+            f"model; those are\n{known()}"
         )
     return fetch(str(source))
 
@@ -91,7 +91,7 @@ def fetch(name: str) -> pathlib.Path:
     """
     model = find(name)
     if model is None:
-        raise ValueError(f"{name!r} is no released model; known are\n{known()}")
+        raise ValueError(f"{name!r} is not a released model; known models:\n{known()}")
     return _from_hub(model) if name == model.repository else _from_url(model)
 
 
@@ -100,7 +100,7 @@ def _from_hub(model: Released) -> pathlib.Path:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{model.repository} is fetched with huggingface_hub, which is missing: `pip install "
+            f"downloading {model.repository} needs huggingface_hub, which is missing: `pip install "
             f"huggingface-hub`, or load DeepMind's own file by the name {model.spec!r}"
         ) from error
     try:
@@ -114,8 +114,9 @@ def _from_hub(model: Released) -> pathlib.Path:
         if cached is not None:
             return cached
         raise ConnectionError(
-            f"cannot fetch {DOCS}{model.repository} ({type(error).__name__}: {error}); where there "
-            f"is a network, download {URL}{model.file} and load that file by its path"
+            f"cannot download {DOCS}{model.repository} ({type(error).__name__}: {error}); on a "
+            "machine "
+            f"with network access, download {URL}{model.file}, and load that file by its path"
         ) from error
     return pathlib.Path(folder)
 
@@ -146,8 +147,8 @@ def _from_url(model: Released) -> pathlib.Path:
         partial.replace(path)
     except OSError as error:  # urllib's errors are OSErrors
         raise ConnectionError(
-            f"cannot fetch {URL}{model.file} ({error}); where there is a network, download it and "
-            f"load it by its path, or put it into {folder}"
+            f"cannot download {URL}{model.file} ({error}); download it on a machine with network "
+            f"access and load it by its path, or put it into {folder}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

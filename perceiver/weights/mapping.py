@@ -110,7 +110,7 @@ def expand(rules: Sequence[Rule], target) -> dict[str, Slot]:
         stacked = rule.placeholder is not None
         for layer in range(wanted[rule.target].shape[0]) if stacked else (None,):
             if rule.name(layer) in table:
-                problems.append(f"{rule.name(layer)}: two rules take it")
+                problems.append(f"{rule.name(layer)}: two rules read it")
             table[rule.name(layer)] = Slot(rule.target, layer, rule)
     problems += [f"{key}: no rule fills it" for key in sorted(wanted.keys() - filled)]
     if problems:
@@ -189,7 +189,7 @@ def _unknown(keys: Iterable[str], rules: Sequence[Rule], wanted) -> list[str]:
             (rule, layer), *_ = layers.items()
             surplus.setdefault(rule, []).append(layer)
         else:
-            problems.append(f"source {key}: no rule knows it")
+            problems.append(f"source {key}: no rule matches it")
     for rule, layers in surplus.items():
         count = wanted[rule.target].shape[0]
         problems.append(f"source {rule.source}: layers {sorted(layers)}, the model has {count}")

@@ -51,12 +51,12 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
         names = ", ".join(sorted({record.model for record in records}))
         lines.append(
             f"no recorded activations are known for this {saved.model.spec.kind} (only for "
-            f"{names}), so that the values are the right ones was not verified"
+            f"{names}), so the values themselves were not verified"
         )
         return Report(Outcome.UNKNOWN, tuple(lines))
     for record in known:
         problems, remark = _compare(saved, record)
-        lines += problems or [f"answers as recorded for {record.model}: {remark}"]
+        lines += problems or [f"outputs match those recorded for {record.model}: {remark}"]
         if problems:
             return Report(Outcome.WRONG, tuple(lines))
     return Report(Outcome.VERIFIED, tuple(lines))

@@ -89,7 +89,7 @@ def test_words_survive_the_shell_between():
         ([*KUBERNETES, "--", "--config=x"], "--workdir=... is missing"),
         ([*KUBERNETES, "--", "--config=x", "--workdir=runs/a"], "would be lost with the Pod"),
         ([*KUBERNETES, "--", *WORDS, "--a=$(B)"], "write $$(...)"),
-        ([*KUBERNETES, "--tpu=v5", "--", *WORDS], "are of TPUs"),
+        ([*KUBERNETES, "--tpu=v5", "--", *WORDS], "are for TPUs"),
         ([*KUBERNETES, "--hosts=0", "--", *WORDS], "whole number of at least 1"),
     ],
 )

@@ -196,7 +196,7 @@ def test_without_a_place_for_compiled_programs_it_answers_all_the_same(models, m
     predict.main([str(models / "text"), "a[MASK]"])
     shown = capsys.readouterr()
     assert shown.out.startswith("a")
-    assert "without a compile cache: read-only" in shown.err
+    assert "compile cache disabled: read-only" in shown.err
 
 
 def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
@@ -218,7 +218,7 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
         (["{models}/flow", "{file}"], "between two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),
-        (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for pictures and texts"),
+        (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for images and texts"),
         (["{models}/text", "a", "--embed", "--out", "x.csv"], "write embeddings as .npy"),
         (["{models}/video", "{file}", "{file}"], "give one video file, got 2"),
         (["{models}/text", "[MASK]", "--image-size", "3", "3"], "has no image size"),

@@ -116,5 +116,5 @@ def test_sweeps_make_one_table(runs, tmp_path, capsys):
         "| rte | 24.00 | lr=3e-2 | 1 |",
         "| mean | 12.08 |  |  |",
     ]
-    with pytest.raises(FileNotFoundError, match="no finished point"):
+    with pytest.raises(FileNotFoundError, match="no finished sweep point"):
         sweep_table.of_sweeps([tmp_path], "score")

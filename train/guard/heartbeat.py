@@ -39,7 +39,7 @@ class Heartbeat:
         where = f"in {self.phase!r} of step {self.step}"
         if now - self.time > QUIET:
             return f"{self.name} has been silent for {now - self.time:.0f} s, last seen {where}"
-        return f"{self.name} is {where} for {now - self.since:.0f} s"
+        return f"{self.name} has been {where} for {now - self.since:.0f} s"
 
 
 def write(folder: Any, beat: Heartbeat) -> None:
@@ -96,7 +96,9 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
     """
     now = time.time() if now is None else now
     missing = [
-        f"host {i} has left no sign in the run's folder" for i in range(processes) if i not in beats
+        f"host {i} has written no heartbeat to the run's folder"
+        for i in range(processes)
+        if i not in beats
     ]
     lost = gone(beats, now)
     first = min((_place(x) for x in beats.values()), default=None)
@@ -104,7 +106,7 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
     if lost:
         told = lost
     elif len(behind) == len(beats) == processes > 1:
-        return f"all {processes} hosts are together: " + behind[0].words(now)
+        return f"all {processes} hosts are at the same point: " + behind[0].words(now)
     else:
         told = [] if missing and len(behind) == len(beats) else behind
     # A file system that is not shared shows this host alone, and says nothing about the others.

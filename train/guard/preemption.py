@@ -10,17 +10,17 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(Exception):  # noqa: N818 - nothing went wrong
-    """The run was told to stop; everything up to `step` is saved."""
+    """The run was preempted; everything up to `step` is saved."""
 
     def __init__(self, step: int):
         super().__init__(
-            f"told to stop (SIGTERM): saved at step {step}; the same command goes on from there"
+            f"preempted (SIGTERM): saved at step {step}; run the same command to resume"
         )
         self.step = step
 
 
 class Preemption:
-    """Whether this run has been told to stop. Made by `listen`.
+    """Whether this run has been asked to stop. Made by `listen`.
 
     In one process the signal itself decides. Of several, JAX's runtime catches it and lets
     all agree on a step that none has passed, since all of them must take part in the save.

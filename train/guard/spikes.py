@@ -52,7 +52,7 @@ class Spikes:
             height = (loss - median) / spread
             if height > self._deviations and not self._high:
                 line = (
-                    f"loss {loss:.4g} of step {step} is {height:.3g} deviations above the median "
+                    f"loss {loss:.4g} at step {step} is {height:.3g} deviations above the median "
                     f"{median:.4g} of the last {seen} steps"
                 )
             if height > self._deviations:

@@ -152,7 +152,7 @@ class Watchdog:
             moment = self._moment
             self._print(
                 f"the runtime failed in {moment.phase!r} of step {moment.step}, often because "
-                f"another host died: {self._suspects(moment)}. Then {self._remedy()}"
+                f"another host died: {self._suspects(moment)}. To resume, {self._remedy()}"
             )
         if (
             self._processes > 1
@@ -217,7 +217,7 @@ class Watchdog:
             self._missed = moment.begun
             names = "; ".join(beat.words(time.time()) for beat in lost[:_NAMED])
             self._print(
-                f"step {moment.step + 1} waits since {idle:.0f} s for other hosts: {names}. "
+                f"step {moment.step + 1} has waited {idle:.0f} s for other hosts: {names}. "
                 f"If this process ends now, {self._remedy()}"
             )
 
@@ -226,20 +226,20 @@ class Watchdog:
             return
         self._print(
             f"no progress for {idle:.0f} s in {moment.phase!r} of step {moment.step}: "
-            f"{self._suspects(moment)}. This process ends with code {exits.HUNG}; "
-            f"{self._remedy()} (guard.hang_seconds sets the limit). Stacks of this process:"
+            f"{self._suspects(moment)}. This process exits with code {exits.HUNG}; "
+            f"{self._remedy()} (guard.hang_seconds sets the limit). Stack traces of this process:"
         )
         faulthandler.dump_traceback(self._stream or sys.stderr, all_threads=True)
         self._leave(exits.HUNG)
 
     def _give_up(self, error: BaseException) -> None:
         traceback.print_exception(error, file=self._stream or sys.stderr)
-        self._print(f"the end of this process waited {_GRACE:.0f} s for other hosts: it ends now")
+        self._print(f"waited {_GRACE:.0f} s for other hosts while exiting: this process ends now")
         self._leave(1)
 
     def _suspects(self, moment: _Moment) -> str:
         if self._processes == 1:
-            return f"it is in {moment.phase!r} for {self._clock() - moment.since:.0f} s"
+            return f"it has been in {moment.phase!r} for {self._clock() - moment.since:.0f} s"
         return heartbeat.suspects(self._beats(), self._processes)
 
     def _remedy(self) -> str:
@@ -248,8 +248,8 @@ class Watchdog:
             steps = [int(path.name) for path in found.iterdir() if path.name.isdecimal()]
         except OSError:
             steps = []
-        result = f"it resumes at step {max(steps)}" if steps else "it begins anew"
-        return f"start the command again on all hosts: {result}"
+        result = f"it resumes at step {max(steps)}" if steps else "it starts from step 0"
+        return f"run the command again on all hosts: {result}"
 
     def _beats(self) -> dict[int, heartbeat.Heartbeat]:
         found = heartbeat.read(self._folder, self._processes, self._born)

@@ -53,7 +53,7 @@ def folds(labels: np.ndarray, count: int, *, classes: bool, seed: int) -> list[F
     if not 2 <= count <= min(sizes):
         raise ValueError(
             f"folds={count}, but there are {min(sizes)} rows of {str(names[np.argmin(sizes)])!r}: "
-            "choose 2 or more, and no more than that"
+            "choose at least 2 and at most that number"
         )
     kind = model_selection.StratifiedKFold if classes else model_selection.KFold
     parts = kind(count, shuffle=True, random_state=seed)

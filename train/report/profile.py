@@ -72,7 +72,7 @@ class Profile:
         began, self._began = self._began, None
         jax.profiler.stop_trace()
         until = "the end of this run" if step is None else str(step)
-        self._say(f"profile of the steps from {began} to {until}: {self._folder}")
+        self._say(f"profile of steps {began} to {until}: {self._folder}")
 
     def __enter__(self) -> "Profile":
         return self
@@ -85,12 +85,12 @@ def _parse(span: str, steps: int | None) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+):(\d+)", span)
     if not found:
         raise ValueError(
-            f"--profile={span!r} is not START:STOP, two numbers of steps; write --profile=100:105"
+            f"--profile={span!r} is not START:STOP, two step numbers; write --profile=100:105"
         )
     start, stop = int(found[1]), int(found[2])
     if stop <= start:
         raise ValueError(
-            f"--profile={span} has no step: STOP must be greater than START; "
+            f"--profile={span} contains no steps: STOP must be greater than START; "
             f"write --profile={start}:{start + 5}"
         )
     if steps is not None and stop > steps:

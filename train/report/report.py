@@ -75,8 +75,8 @@ class Report:
         if self._journal.dropped:
             lines = "1 line" if self._journal.dropped == 1 else f"{self._journal.dropped} lines"
             self.say(
-                f"metrics.jsonl: removed {lines} of an earlier process of this run, "
-                f"written after step {start_step} or broken"
+                f"metrics.jsonl: removed {lines} that an earlier process of this run wrote "
+                f"after step {start_step} or left incomplete"
             )
         starts = len(list(workdir.glob("events.out.tfevents.*")))
         self._events = SummaryWriter(

@@ -87,7 +87,7 @@ def open_run(
             say=report.say,
         )
         for damage in checkpoints.damaged:
-            report.say(f"passed over the damaged checkpoint {damage.path}: {damage.reason}")
+            report.say(f"skipped the damaged checkpoint {damage.path}: {damage.reason}")
         _introduce(report, experiment, state, origin)
         run = Run(
             experiment=experiment,

@@ -78,11 +78,11 @@ class Window:
             count, what = int(totals[finite.SKIPPED][0]), finite.causes(cause)
             if count > self._max_skips:
                 raise NonFiniteError(
-                    f"step {step} (no finite {what}); it would be skipped step {count} "
+                    f"step {step} ({what} not finite); it would be skipped step {count} "
                     f"since the last log line, and guard.max_skips={self._max_skips}"
                 )
             self._say(
-                f"skipped step {step}: no finite {what}; parameters stay as they were; "
+                f"skipped step {step}: {what} not finite; parameters are unchanged; "
                 f"{count} of at most {self._max_skips} skips before the next log line"
             )
         elif fetched["loss"][1]:

@@ -50,8 +50,8 @@ def add_parser(commands: Any) -> None:
         "--documents",
         default="file",
         choices=pieces.DOCUMENTS,
-        help="of plain text: a file, a line, or what stands between blank lines; default: file, "
-        "cut into documents of 1 MiB",
+        help="of plain text: a file, a line, or a block between blank lines; default: file, "
+        "split into documents of 1 MiB",
     )
     parser.add_argument(
         "--eval_share",

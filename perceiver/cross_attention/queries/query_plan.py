@@ -38,7 +38,7 @@ def choose(
     reason = for_kernel(kernel, path)
     if reason or path == "plain" or (path == "auto" and scores <= FEW_SCORES):
         names = " + ".join(segment.name for segment in queries.segments)
-        few = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
+        few = "as requested" if path == "plain" else f"at most {FEW_SCORES:,} weights"
         return Plan((Choice(names, queries.size, "plain", reason or few),))
     if path != "auto":
         return Plan(tuple(_forced(segment, sizes, path) for segment in queries.segments))
@@ -48,12 +48,12 @@ def choose(
 def _forced(segment: Segment, sizes: Sizes, path: str) -> Choice:
     if path != "streaming" and sizes.heads > 1:
         raise ValueError(
-            f"path {path!r} cannot serve queries {segment.name!r} with {sizes.heads} heads: keys "
-            "absorb the projection of one head; use path='auto' or 'streaming'"
+            f"path {path!r} does not apply to queries {segment.name!r} with {sizes.heads} heads: "
+            "it needs a single head; use path='auto' or 'streaming'"
         )
     if path == "separable":
         require_grid(segment)
-    return Choice(segment.name, segment.size, path, "as asked for")
+    return Choice(segment.name, segment.size, path, "as requested")
 
 
 def _cheapest(segment: Segment, latents: int, sizes: Sizes) -> Choice:
@@ -65,7 +65,7 @@ def _cheapest(segment: Segment, latents: int, sizes: Sizes) -> Choice:
     if best == "streaming":
         reason = f"cheaper than absorbing {segment.channels} channels of a query"
         return Choice(segment.name, segment.size, best, reason)
-    ratio = f"scored by {costs['streaming'] / costs[best]:.1f}x fewer operations than in streaming"
+    ratio = f"scored by {costs['streaming'] / costs[best]:.1f}x fewer operations than streaming"
     reason = f"one head that absorbs {segment.channels} channels of a query"
     if best == "separable":
         reason = f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid"

@@ -71,10 +71,14 @@ def windows(
     shape = window_shape(spec, usage)
     if isinstance(source, str | os.PathLike):
         if audio is not None:
-            raise ValueError(f"{os.fspath(source)} has its own sound; give a file, or arrays")
+            raise ValueError(
+                f"{os.fspath(source)} has its own audio; give a file or arrays, not both"
+            )
         return video_windows.of_file(source, shape, hop)
     if source is None and audio is None:
-        raise ValueError("give a media file, or uint8 [frames, height, width, 3], samples, or both")
+        raise ValueError(
+            "give a media file, or video uint8 [frames, height, width, 3], audio, or both"
+        )
     pictures, sounds = [], []
     if source is not None and shape.frames:
         pictures = [videos.fit(np.asarray(source), shape.size)]

@@ -62,12 +62,14 @@ def arrays(path: str | os.PathLike) -> Arrays:
         parts = [content["params"], content.get("state") or {}]
         others = sorted(content.keys() - {"params", "state"})
         if others:
-            logger.info("%s: not read, as no weights: %s", path, ", ".join(others))
+            logger.info("%s: ignored, as they are not weights: %s", path, ", ".join(others))
     found: dict[str, Stored] = {}
     for part in parts:
         for module, leaves in part.items():
             if not isinstance(leaves, Mapping):
-                raise ValueError(f"{path}: {module!r} is {_describe(leaves)}, no module of arrays")
+                raise ValueError(
+                    f"{path}: {module!r} is {_describe(leaves)}, not a module of arrays"
+                )
             for name, x in leaves.items():
                 if not isinstance(x, Stored):
                     raise ValueError(f"{path}: {module}/{name} is {_describe(x)}, not an array")

@@ -49,7 +49,7 @@ def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) ->
     c = transformer.filled(config, _DEFAULTS)
     for name in _FIXED:
         if c[name] != _DEFAULTS[name]:
-            raise ValueError(f"{name}={c[name]!r} is not supported; known is {_DEFAULTS[name]!r}")
+            raise ValueError(f"{name}={c[name]!r} is not supported, only {_DEFAULTS[name]!r}")
     return {
         "kind": KIND,
         "vocabulary": c["vocab_size"],

@@ -31,7 +31,7 @@ def read(path: str | os.PathLike) -> Arrays:
     except ImportError as error:
         raise ValueError(
             f"{path} is PyTorch's own format, and PyTorch is not installed: `pip install torch`, "
-            "or take the same model as model.safetensors"
+            "or use the same model as model.safetensors"
         ) from error
     file = _File(torch, path)
     return {name: file.stored(name) for name in file.tensors}
@@ -53,7 +53,7 @@ class _File:
                 self.path, map_location="cpu", weights_only=True, mmap=self.mapped
             )
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise ValueError(f"{self.path}: PyTorch refuses it as weights: {error}") from error
+            raise ValueError(f"{self.path}: PyTorch rejects it as weights: {error}") from error
         tensors = isinstance(content, dict) and all(
             isinstance(x, self.torch.Tensor) for x in content.values()
         )

@@ -164,7 +164,7 @@ def test_sound_alone_and_picture_alone(folder):
 def test_silence_is_told(folder):
     file = _write(folder / "silence.mp4", _shades(2), 1e-5 * _click(2))
     found = recording.record(file, 0, 2)
-    assert (found.status, found.reason, len(found.audio)) == ("silent", "sound of silence", 96_000)
+    assert (found.status, found.reason, len(found.audio)) == ("silent", "silent audio", 96_000)
 
 
 def test_short_is_told_and_the_worst_of_two_leads(clip, folder):
@@ -252,7 +252,7 @@ def test_what_is_broken_is_named(clip, film, folder):
     past = recording.record(film, 60, 2)
     assert (past.status, past.reason) == (
         "broken",
-        "no picture and no sound there",
+        "neither video nor audio at this place",
     )
 
 

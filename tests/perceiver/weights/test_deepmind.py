@@ -142,7 +142,7 @@ def test_a_stray_array_in_a_released_file_is_named(released_as):
     released_as("imagenet-fourier", lambda arrays: arrays.update({"stray/w": stray}))
     with pytest.raises(ValueError, match="differs from imagenet-fourier in\n  source stray/w: no"):
         deepmind.read("file")
-    with pytest.raises(ValueError, match="source stray/w: no rule knows it"):
+    with pytest.raises(ValueError, match="source stray/w: no rule matches it"):
         deepmind.read("file", spec=released.MODELS["imagenet-fourier"])
 
 
@@ -177,7 +177,7 @@ def test_what_else_is_in_a_file_is_noted(tmp_path, caplog):
     [
         ({"linear": {"w": np.zeros(3)}}, "none of DeepMind's Perceiver IO.*modules are linear"),
         ({}, "modules are none"),
-        ({"params": {"w": np.zeros(3)}}, "'w' is an array, no module of arrays"),
+        ({"params": {"w": np.zeros(3)}}, "'w' is an array, not a module of arrays"),
         ({"linear": {"w": 3.5}}, "linear/w is of type float, not an array"),
         ({"linear": {"w": {"x": np.zeros(3)}}}, "linear/w is of type dict, not an array"),
     ],

@@ -111,14 +111,18 @@ def test_what_means_nothing_may_be_there_or_not():
 
 FULL = {"layer/w": array(3), "layer_1/w": array(3)}
 ERRORS = {
-    "source stray: no rule knows it": ({**FULL, "stray": array(1)}, {"stack__w": (2, 3)}, [STACK]),
-    "source ab: no rule knows it": ({"a": array(3), "ab": array(3)}, {"m__w": (3,)}, [PLAIN]),
-    "source layer_01/w: no rule knows it": (
+    "source stray: no rule matches it": (
+        {**FULL, "stray": array(1)},
+        {"stack__w": (2, 3)},
+        [STACK],
+    ),
+    "source ab: no rule matches it": ({"a": array(3), "ab": array(3)}, {"m__w": (3,)}, [PLAIN]),
+    "source layer_01/w: no rule matches it": (
         {**FULL, "layer_01/w": array(3)},
         {"stack__w": (2, 3)},
         [STACK],
     ),
-    "source layer_0/w: no rule knows it": (
+    "source layer_0/w: no rule matches it": (
         {**FULL, "layer_0/w": array(3)},
         {"stack__w": (2, 3)},
         [STACK],
@@ -182,8 +186,8 @@ def test_what_does_not_fit_is_refused(message):
 TABLE_ERRORS = {
     "b: another rule already fills m/w": ({"m__w": (3,)}, [PLAIN, Rule("b", "m/w")]),
     "b: another rule already fills stack/w": ({"stack__w": (2, 3)}, [STACK, Rule("b", "stack/w")]),
-    "a: two rules take it": ({"m__w": (3,), "m__b": (3,)}, [PLAIN, Rule("a", "m/b")]),
-    "layer_1/w: two rules take it": (
+    "a: two rules read it": ({"m__w": (3,), "m__b": (3,)}, [PLAIN, Rule("a", "m/b")]),
+    "layer_1/w: two rules read it": (
         {"stack__w": (2, 3), "m__w": (3,)},
         [STACK, Rule("layer_1/w", "m/w")],
     ),
@@ -219,7 +223,7 @@ def test_taking_anything_away_or_adding_anything_fails(names, data):
     fewer = {key: x for key, x in source.items() if key != name}
     with pytest.raises(ValueError, match=f"target m/{name}: nothing fills it"):
         translate(stored(fewer), shapes, rules)
-    with pytest.raises(ValueError, match="source z: no rule knows it"):
+    with pytest.raises(ValueError, match="source z: no rule matches it"):
         translate(stored({**source, "z": array(2)}), shapes, rules)
 
 

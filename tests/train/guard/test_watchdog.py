@@ -124,7 +124,7 @@ def test_a_hang_ends_the_process_with_names_and_stacks(bench, phase, steps_befor
     assert b.codes == [exits.HUNG]
     first, *stacks = b.printed.splitlines()
     assert first.startswith(f"no progress for {limit + 1} s in '{phase}' of step {steps_before}: ")
-    assert "code 76; start the command again on all hosts: it begins anew" in first
+    assert "code 76; run the command again on all hosts: it starts from step 0" in first
     assert any("test_watchdog.py" in line for line in stacks)
 
 
@@ -162,7 +162,7 @@ def test_a_host_that_falls_silent_is_told_while_others_wait(bench, tmp_path):
         b.dog.look()
     (line,) = b.printed.splitlines()
     assert "host 1 (worker-1, process 4242) has been silent for" in line
-    assert "start the command again on all hosts" in line
+    assert "run the command again on all hosts" in line
 
 
 def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
@@ -193,9 +193,9 @@ def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
     assert codes == [1]
     last = capsys.readouterr().err
     assert "JaxRuntimeError: Gloo all-reduce failed" in last
-    assert "it ends now" in last
+    assert "this process ends now" in last
     assert "host 1 (worker-1, process 4242) is in 'data' of step 41" in line
-    assert line.endswith("start the command again on all hosts: it resumes at step 40")
+    assert line.endswith("run the command again on all hosts: it resumes at step 40")
 
 
 def test_only_the_first_host_tells_of_others(bench):
@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(bench, tmp_path):
     b = bench(processes=2)
     b.train(8)
     b.spend("step", 8, 100.0)
-    assert b.said[0].endswith(": host 1 has left no sign in the run's folder")
+    assert b.said[0].endswith(": host 1 has written no heartbeat to the run's folder")
 
 
 def test_one_process_writes_nothing_and_several_say_goodbye(tmp_path):

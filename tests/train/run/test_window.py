@@ -33,9 +33,9 @@ def test_means_leave_skipped_steps_out(placement):
     assert window.take() == {"loss": 4.0, "grad_norm": 1.0, "skipped": 0.5}
     assert seen == [(1, 3.0), (4, 5.0)]
     assert said == [
-        "skipped step 2: no finite loss; parameters stay as they were; "
+        "skipped step 2: loss not finite; parameters are unchanged; "
         "1 of at most 2 skips before the next log line",
-        "skipped step 3: no finite loss and gradient; parameters stay as they were; "
+        "skipped step 3: loss and gradient not finite; parameters are unchanged; "
         "2 of at most 2 skips before the next log line",
     ]
     assert window.totals() == {}

@@ -25,8 +25,8 @@ __all__ = ["UnsafePickleError", "read"]
 MAX_DEPTH = 64
 MAX_ITEMS = 20_000  # as they appear: what the file holds once, it can show exponentially often
 _REMEDY = (
-    "only numpy arrays, numbers and strings in nested dicts are read; in the program that made the "
-    "file, turn everything into that (np.asarray for arrays) and pickle it again"
+    "only numpy arrays, numbers and strings in nested dicts are supported; in the program that "
+    "made the file, convert everything to these (np.asarray for arrays) and pickle it again"
 )
 _TORCH = "load it with torch and save it as safetensors"
 _PAGE = "page: the download failed"
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike) -> Mapping[str, Any]:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if looks := _looks_like(file.read(512)):
-            raise UnsafePickleError(f"{path} is no pickle of weights: it looks like {looks}")
+            raise UnsafePickleError(f"{path} is not a pickle of weights: it looks like {looks}")
         machine = Machine(Source(file, status.st_size), MEANINGS)
         try:
             root = run(machine)

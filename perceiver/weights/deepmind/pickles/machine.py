@@ -50,7 +50,7 @@ class Machine:
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise ValueError("the pickle takes a value that is not there")
+            raise ValueError("the pickle takes a value that does not exist")
         return self.stack.pop()
 
     def pop_many(self, count: int) -> list[Any]:
@@ -58,7 +58,7 @@ class Machine:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise ValueError("the pickle takes values up to a mark that is not there")
+            raise ValueError("the pickle takes values up to a mark that does not exist")
         mark = self.marks.pop()
         values, self.stack[mark:] = self.stack[mark:], []
         return values
@@ -67,7 +67,7 @@ class Machine:
 
     def get(self, index: int) -> None:
         if index not in self.memo:
-            raise ValueError(f"the pickle refers to value {index:,}, which is not there")
+            raise ValueError(f"the pickle refers to value {index:,}, which does not exist")
         self.push(self.memo[index])
 
     def put(self, index: int) -> None:
@@ -123,7 +123,7 @@ class Machine:
         try:
             inspect.signature(meaning).bind(self, *args)
         except TypeError as error:
-            raise ValueError(f"the pickle calls {function.name} wrongly: {error}") from error
+            raise ValueError(f"the pickle calls {function.name} incorrectly: {error}") from error
         self.push(meaning(self, *args))
 
     def build(self) -> None:

@@ -111,7 +111,7 @@ class Source:
         """Returns a line that holds a number."""
         text = self.line(limit=40)
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is no number")
+            raise ValueError(f"{text!r} is not a number")
         return text
 
     def data(self, length: int) -> Run:
