@@ -43,7 +43,7 @@ def test_ssh_an_error_stops_the_others_and_is_final(stage):
     code, _, errors = stage.run(*train_by_ssh(stage), "--", *WORDS)
     assert code == 1
     assert "host two (process 1) ended first, with code 1" in errors
-    assert "Not started again" in errors
+    assert "Not restarted" in errors
     assert stage.notes("told.*") == ["told.0.0"]
     assert stage.notes("words.*") == ["words.0.0", "words.1.0"]
 
