@@ -1,7 +1,7 @@
 # What the launchers share. Sourced by them, after `set -euo pipefail`; needs bash 3.2 or newer.
 # shellcheck shell=bash disable=SC2034,SC2154
 
-# How `python -m train` ends: train/guard/exits.py.
+# How `python -m train` ends: train/guard/exit_codes.py.
 PREEMPTED=75
 HUNG=76
 ATTEMPTS=20 # starts in all, before a launcher gives up; the default of every --attempts

@@ -24,7 +24,7 @@ import numpy as np
 
 from perceiver import compile_cache
 from perceiver.pretrained import embedding
-from perceiver.pretrained.embedding import Texts
+from perceiver.pretrained.embedding import EncodedTexts
 from perceiver.pretrained.loading import load
 from perceiver.pretrained.pretrained import Pretrained
 from perceiver.text import lengths
@@ -34,7 +34,7 @@ _TELL_EVERY = 30  # seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class EmbeddingStats:
     """What embedding a file took."""
 
     lines: int
@@ -86,8 +86,8 @@ def read_lines(file: str) -> list[str]:
 
 
 def write(
-    path: pathlib.Path, model: Pretrained, given: Texts, *, normalise: bool = False
-) -> Report:
+    path: pathlib.Path, model: Pretrained, given: EncodedTexts, *, normalise: bool = False
+) -> EmbeddingStats:
     """Embeds texts into a .npy file, float32 [n, E].
 
     Raises:
@@ -124,11 +124,13 @@ def _write_header(file: BinaryIO, shape: tuple[int, int]) -> int:
     return start
 
 
-def _report(model: Pretrained, given: Texts, shape: tuple[int, int], seconds: float) -> Report:
+def _report(
+    model: Pretrained, given: EncodedTexts, shape: tuple[int, int], seconds: float
+) -> EmbeddingStats:
     sizes, size = given.sizes[given.full], model.batch_size
     in_order = lengths.in_order(np.arange(len(sizes)), size)
     real = int(sizes.sum())
-    return Report(
+    return EmbeddingStats(
         lines=shape[0],
         channels=shape[1],
         empty=shape[0] - len(sizes),

@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from train import command
-from train.guard import exits
+from train.guard import exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file:variant", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         )
         loop.run(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
     except Preempted as told:
-        _end(told, exits.PREEMPTED)
+        _end(told, exit_codes.PREEMPTED)
     except (*_EXPECTED, SaveError) as error:
         _end(f"{type(error).__name__}: {error}", 1)
     except Exception as error:
@@ -76,14 +76,17 @@ def main(arguments: list[str]) -> None:
             raise
         traceback.print_exc()
         is_ours = not isinstance(error, jax.errors.JaxRuntimeError) or re.match(_OURS, str(error))
-        _end("this host failed" if is_ours else "lost another host", 1 if is_ours else exits.HUNG)
+        _end(
+            "this host failed" if is_ours else "lost another host",
+            1 if is_ours else exit_codes.HUNG,
+        )
 
 
 def _end(message: object, code: int) -> None:
     import jax
 
     print(f"\n{message}", file=sys.stderr, flush=True)
-    if jax.distributed.is_initialized() and code != exits.PREEMPTED:
+    if jax.distributed.is_initialized() and code != exit_codes.PREEMPTED:
         # Python's own exit would wait for the other hosts, which may be waiting for this one.
         sys.stdout.flush()
         os._exit(code)

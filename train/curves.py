@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train.report import journal
+from train.report import metrics_log
 
-NOT_DRAWN = ("step", *journal.SPEEDS)
+NOT_DRAWN = ("step", *metrics_log.SPEEDS)
 LABELS = {"lr": "learning rate"}
 SMOOTH_POINTS = 60  # with more points than this, a smoothed curve is drawn over the raw one
 COLOURS = ("#1f6fb4", "#d9541e", "#2e8b57", "#8a4fbf", "#8c6d31")  # training, then each split
@@ -41,7 +41,7 @@ def draw(
         ValueError: If nothing was logged, a line is broken, or there is no such metric.
     """
     metrics_path, png_path = Path(metrics_path), Path(png_path)
-    panels = _panels(journal.read(metrics_path))
+    panels = _panels(metrics_log.read(metrics_path))
     if not panels:
         raise ValueError(f"{metrics_path} has no metrics yet; train past the first log step")
     if unknown := [name for name in only if name not in panels]:
@@ -61,7 +61,7 @@ def draw(
     temporary.replace(png_path)
 
 
-def _panels(rows: Sequence[journal.Row]) -> dict[str, dict[str, Curve]]:
+def _panels(rows: Sequence[metrics_log.Row]) -> dict[str, dict[str, Curve]]:
     """Sorts rows into {metric: {"training" or split: curve}}: loss first, learning rate last."""
     points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:

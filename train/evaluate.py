@@ -25,10 +25,10 @@ import numpy as np
 
 from train import command, export
 from train.experiment import Experiment
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preemption
 from train.objective import metrics
-from train.run import trained
+from train.run import trained_model
 from train.step import TrainState, make_predict_step
 from train.tasks import Batch
 
@@ -48,7 +48,7 @@ def evaluate(
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
         in_time = itertools.takewhile(lambda _: not preemption.is_urgent, batches)
         results = metrics.total(eval_step(state, put(batch)) for batch in in_time)
-        broken.look("validation", batches)
+        broken.log_new("validation", batches)
     return None if preemption.is_urgent else metrics.means(results)
 
 
@@ -76,7 +76,7 @@ def predict(
 
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
         results = metrics.total(sums(batches))
-        broken.look("validation", batches)
+        broken.log_new("validation", batches)
     names = kept[0] if kept else ()
     return metrics.means(results), {k: np.concatenate([rows[k] for rows in kept]) for k in names}
 
@@ -86,7 +86,7 @@ def _real(rows: Batch, mask: np.ndarray) -> Batch:
 
 
 def assess(
-    model: trained.Trained, folder: pathlib.Path | None, broken: BrokenExamples
+    model: trained_model.TrainedModel, folder: pathlib.Path | None, broken: BrokenExamples
 ) -> tuple[dict[str, float], dict[str, pathlib.Path]]:
     """Evaluates a model in all that its task offers.
 
@@ -111,7 +111,7 @@ def assess(
     return results, files
 
 
-def draw(model: trained.Trained, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def draw(model: trained_model.TrainedModel, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Draws what the task has to show of the first examples; returns {what: file}."""
     experiment = model.experiment
     params, net_state = export.weights_of(experiment, model.state)
@@ -169,7 +169,7 @@ def main(words: Sequence[str] | None = None) -> None:
     broken.summarise()
 
 
-def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trained:
+def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained_model.TrainedModel:
     if (arguments.workdir is None) == (arguments.weights is None):
         raise ValueError(
             "give either the folder of a run, or --config=FILE:VARIANT with --weights=SOURCE"
@@ -178,9 +178,9 @@ def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trai
         raise ValueError("give --config and --weights together, or a run, which has its own config")
     if arguments.weights is not None:
         config = command.read([f"--config={arguments.config}", *changes])
-        return trained.from_weights(config, arguments.weights)
-    config = trained.config_here(arguments.workdir)
-    return trained.from_run(arguments.workdir, command.read(changes, config))
+        return trained_model.from_weights(config, arguments.weights)
+    config = trained_model.config_here(arguments.workdir)
+    return trained_model.from_run(arguments.workdir, command.read(changes, config))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from train.evaluate import draw
-from train.run import trained
+from train.run import trained_model
 
 
 def main(arguments: list[str]) -> None:
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m train.pictures WORKDIR")
     folder = pathlib.Path(arguments[0])
     try:
-        files = draw(trained.from_run(folder), folder)
+        files = draw(trained_model.from_run(folder), folder)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
     for what, path in files.items():

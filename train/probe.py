@@ -29,7 +29,7 @@ from perceiver.pretrained import embedding
 from perceiver.pretrained.loading import load
 from perceiver.pretrained.pretrained import Pretrained
 from train.objective import linear_probe
-from train.objective.linear_probe import Result
+from train.objective.linear_probe import ProbeResult
 
 KINDS = {"classification": 1, "pairs": 2, "relatedness": 2}  # fields that each takes
 
@@ -45,7 +45,7 @@ def probe(
     folds: int = 10,
     seed: int = 0,
     broken_limit: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Embeds the rows of a file and probes them.
 
     Args:
@@ -90,7 +90,7 @@ def probe(
     if kind == "pairs":
         return linear_probe.classify(features, labels, parts, seed=seed)
     cosines = np.sum(embedding.unit(embedded[0]) * embedding.unit(embedded[1]), axis=1)
-    return linear_probe.relate(features, labels.astype(np.float64), cosines, parts, seed=seed)
+    return linear_probe.regress(features, labels.astype(np.float64), cosines, parts, seed=seed)
 
 
 def _embed(model: Pretrained, texts: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
@@ -103,7 +103,7 @@ def _embed(model: Pretrained, texts: Sequence[tuple[str, ...]]) -> list[np.ndarr
     return [found[[places[text] for text in column]] for column in zip(*texts, strict=True)]
 
 
-def _shown(result: Result, folds: int) -> str:
+def _shown(result: ProbeResult, folds: int) -> str:
     how = f"{folds} folds" if folds > 1 else "held out"
     lines = [f"{result.examples:,} rows, {how}"]
     for name, score in result.scores.items():

@@ -24,11 +24,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from train import command, evaluate, loop
-from train.guard import exits
-from train.guard.broken import BrokenExamples
+from train.guard import exit_codes
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preempted
 from train.report import sweep_table
-from train.run import trained
+from train.run import trained_model
 from train.run.window import NonFiniteError
 
 
@@ -49,7 +49,7 @@ class Point:
         return ",".join(parts).replace("/", "_") or "run"
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Of a command line."""
         return [f"--config.{field}={value}" for field, value in self.settings]
 
@@ -78,42 +78,42 @@ def points(grid: Sequence[str]) -> list[Point]:
 
 
 def sweep(
-    words: Sequence[str],
+    arguments: Sequence[str],
     grid: Sequence[str],
     folder: pathlib.Path,
     *,
     metric: str = "score",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Runs all points that are not done; returns the rows of the table, the best first.
 
     Args:
-      words: `--config=FILE:VARIANT` and `--config.FIELD=VALUE`, of all points.
+      arguments: `--config=FILE:VARIANT` and `--config.FIELD=VALUE`, of all points.
       grid: see `points`.
       folder: of the sweep.
       metric: of the evaluation, by which points are ordered: higher is better, but for a loss.
-      say: takes a line for each point.
+      log: takes a line for each point.
 
     Raises:
       ValueError, FileNotFoundError: a setting that cannot work, found before the first run; or a
         folder of another sweep.
     """
     todo = points(grid)
-    configs = [command.read([*words, *point.words]) for point in todo]
+    configs = [command.read([*arguments, *point.arguments]) for point in todo]
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (point, config) in enumerate(zip(todo, configs, strict=True), start=1):
-        where, told = folder / point.name, f"{number} of {len(todo)}, {point.name}"
+        where, progress = folder / point.name, f"{number} of {len(todo)}, {point.name}"
         row = _done(where, point, config)
         if row is None:
-            say(f"{told}: training")
+            log(f"{progress}: training")
             row = _run(config, where, point)
             _write(where / sweep_table.RESULT, json.dumps(row, indent=2) + "\n")
         _check_metric(row, metric)
         rows.append(row)
         value = row["scores"].get(metric)
         outcome = row["failure"] if value is None else f"{metric} {value:.4f}"
-        say(f"{told}: {outcome}")
+        log(f"{progress}: {outcome}")
         _write(folder / sweep_table.TABLE, sweep_table.of_points(rows, metric))
     return sweep_table.in_order(rows, metric)
 
@@ -131,7 +131,7 @@ def _run(config: Any, folder: pathlib.Path, point: Point) -> dict[str, Any]:
         loop.run(config, folder)
     except NonFiniteError as error:
         return json.loads(json.dumps(row | {"failure": str(error).partition(";")[0]}))
-    scores, _ = evaluate.assess(trained.from_run(folder), None, BrokenExamples(print))
+    scores, _ = evaluate.assess(trained_model.from_run(folder), None, BrokenExamples(print))
     row["scores"] = {name: float(x) for name, x in scores.items() if math.isfinite(x)}
     return json.loads(json.dumps(row))
 
@@ -193,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> None:
         sweep(about, arguments.grid, arguments.workdir, metric=arguments.metric)
     except Preempted as told:
         print(f"\n{told}", file=sys.stderr)
-        sys.exit(exits.PREEMPTED)
+        sys.exit(exit_codes.PREEMPTED)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"\n{type(error).__name__}: {error}")
     print((arguments.workdir / sweep_table.TABLE).read_text(encoding="utf-8"), end="")

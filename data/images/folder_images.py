@@ -25,7 +25,7 @@ _HELD_OUT = 10  # one in so many
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FolderPictures:
+class FolderImages:
     """Random access to picture files, which stay encoded."""
 
     root: str
@@ -57,7 +57,7 @@ class Folders:
     """What was found: the classes, the pictures of both splits, and what was left out."""
 
     classes: tuple[str, ...]
-    sources: dict[str, FolderPictures]  # "train" and "validation"
+    sources: dict[str, FolderImages]  # "train" and "validation"
     ignored: tuple[str, ...]
 
 
@@ -179,8 +179,8 @@ def _without(files: list[str], held_out: list[str]) -> list[str]:
     return [file for file in files if file not in gone]
 
 
-def _source(root: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> FolderPictures:
+def _source(root: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> FolderImages:
     pairs = [(file, label) for label, name in enumerate(classes) for file in files.get(name, ())]
-    return FolderPictures(
+    return FolderImages(
         str(root), tuple(file for file, _ in pairs), tuple(label for _, label in pairs)
     )

@@ -15,7 +15,7 @@ from scipy import ndimage
 from data.dataset import BrokenExample, Example, Transform
 from data.images import opencv
 from data.images.rand_augment import RandAugment
-from perceiver.media.images import BrokenPicture, central_box, resize, to_array, to_pil
+from perceiver.media.images import BrokenImage, central_box, resize, to_array, to_pil
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
@@ -224,5 +224,5 @@ def _decoding() -> Iterator[None]:
     """Tells a picture that does not decode from an error of the program."""
     try:
         yield
-    except BrokenPicture as error:
+    except BrokenImage as error:
         raise BrokenExample(str(error)) from error

@@ -22,7 +22,7 @@ OWN_DATASETS = ("glyphs",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pictures:
+class TfdsImages:
     """Random access to a TFDS data source whose pictures stay encoded."""
 
     source: Any  # tfds.core.data_sources.BaseDataSource
@@ -51,7 +51,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
         split=split_name(builder, split, config), decoders={"image": tfds.decode.SkipDecoding()}
     )
     return labelled_images.dataset(
-        Pictures(source), config, train=train, crop_fraction=_crop_fraction(builder)
+        TfdsImages(source), config, train=train, crop_fraction=_crop_fraction(builder)
     )
 
 

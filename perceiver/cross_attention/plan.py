@@ -26,7 +26,7 @@ _SOFTMAX = 24  # operations for one weight's exponential, maximum and sums, roug
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class PathChoice:
     """The path of one segment (of all together, if plain)."""
 
     segment: str
@@ -44,7 +44,7 @@ class Choice:
 class Plan:
     """The choices of one cross-attend."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[PathChoice, ...]
 
     @property
     def is_plain(self) -> bool:
@@ -116,7 +116,7 @@ def for_kernel(kernel: str, path: str) -> str | None:
     return f"the approximate kernel {kernel} reads keys and values"
 
 
-def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
+def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[PathChoice]:
     """Says of each choice whether the devices of the sequence axis share the elements."""
     sequence = byte_array.sequence
     whole = f"not split: all {sequence.devices} devices of {sequence.axis!r} read every element"
@@ -128,7 +128,7 @@ def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
 
 def _plain(byte_array: ByteArray, reason: str) -> Plan:
     names = " + ".join(segment.name for segment in byte_array.segments)
-    return Plan((Choice(names, byte_array.size, "plain", reason),))
+    return Plan((PathChoice(names, byte_array.size, "plain", reason),))
 
 
 def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
@@ -142,7 +142,9 @@ def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
     if path == "separable":
         for segment in byte_array.segments:
             require_grid(segment)
-    return Plan(tuple(Choice(s.name, s.size, path, "as requested") for s in byte_array.segments))
+    return Plan(
+        tuple(PathChoice(s.name, s.size, path, "as requested") for s in byte_array.segments)
+    )
 
 
 def require_grid(segment: Segment) -> None:
@@ -155,10 +157,10 @@ def require_grid(segment: Segment) -> None:
         )
 
 
-def _cheapest(segment: Segment, sizes: Sizes) -> Choice:
+def _cheapest(segment: Segment, sizes: Sizes) -> PathChoice:
     costs = _costs(segment, sizes)
     path = min(costs, key=costs.get)
-    return Choice(segment.name, segment.size, path, _reason(segment, sizes, path, costs))
+    return PathChoice(segment.name, segment.size, path, _reason(segment, sizes, path, costs))
 
 
 def _costs(segment: Segment, sizes: Sizes) -> dict[str, float]:

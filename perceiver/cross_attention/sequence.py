@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 from jax.sharding import PartitionSpec
 
-from perceiver.cross_attention.merge import Part, merge_across
+from perceiver.cross_attention.merge import PartialSoftmax, merge_across
 from perceiver.nn.byte_array import Segment
 from perceiver.nn.positions import Dense, PerExample, SeparableFourier
 
@@ -55,8 +55,8 @@ class Sequence:
 
 
 def attend_split(
-    attend: Callable[..., Part], sequence: Sequence, segment: Segment, *replicated
-) -> Part:
+    attend: Callable[..., PartialSoftmax], sequence: Sequence, segment: Segment, *replicated
+) -> PartialSoftmax:
     """Runs `attend(segment, *replicated)` with the segment's elements split over devices.
 
     Args:

@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Window:
+class MediaWindow:
     """A part of a video; what is missing at its end is the last frame, and silence."""
 
     start: float  # seconds
@@ -44,7 +44,7 @@ class Window:
     audio: np.ndarray | None  # float32 [S] in [-1, 1]; None: no sound at this time
 
 
-def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Window]:
+def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[MediaWindow]:
     """Yields windows that start every `hop` seconds, until all of a media file was in one.
 
     Pictures are cut to the central part that evaluation sees, at the model's aspect ratio.
@@ -70,7 +70,7 @@ def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Windo
 
 def of_streams(
     pictures: Iterator[np.ndarray], sounds: Iterator[np.ndarray], shape: Shape, hop: float
-) -> Iterator[Window]:
+) -> Iterator[MediaWindow]:
     """Yields the windows of pieces of pictures [n, H, W, 3] and of sounds [n], at least one."""
     if not hop > 0:
         raise ValueError(f"hop must be positive: windows cannot start every {hop} seconds")
@@ -81,7 +81,7 @@ def of_streams(
         frame, sample = round(start * shape.frames_per_second), round(start * shape.sample_rate)
         video = pictures.take(frame, frame + shape.frames)
         audio = sounds.take(sample, sample + shape.samples)
-        yield Window(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
+        yield MediaWindow(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
         index += 1
         # Something that this window has not shown, and that the next one will begin with.
         more = max(start + shape.seconds, index * hop) + _REST * shape.seconds

@@ -13,7 +13,7 @@ URL = "https://storage.googleapis.com/perceiver_io/"
 DOCS = "https://huggingface.co/"
 
 
-class Released(NamedTuple):
+class ReleasedFile(NamedTuple):
     """One released model."""
 
     spec: str  # its name in `released.MODELS`
@@ -22,24 +22,26 @@ class Released(NamedTuple):
 
 
 MODELS = (
-    Released(
+    ReleasedFile(
         "masked-lm-bytes", "language_perceiver_io_bytes.pickle", "deepmind/language-perceiver"
     ),
-    Released(
+    ReleasedFile(
         "imagenet-learned",
         "imagenet_learned_position_encoding.pystate",
         "deepmind/vision-perceiver-learned",
     ),
-    Released(
+    ReleasedFile(
         "imagenet-fourier",
         "imagenet_fourier_position_encoding.pystate",
         "deepmind/vision-perceiver-fourier",
     ),
-    Released(
+    ReleasedFile(
         "imagenet-conv", "imagenet_conv_preprocessing.pystate", "deepmind/vision-perceiver-conv"
     ),
-    Released("optical-flow", "optical_flow_checkpoint.pystate", "deepmind/optical-flow-perceiver"),
-    Released(
+    ReleasedFile(
+        "optical-flow", "optical_flow_checkpoint.pystate", "deepmind/optical-flow-perceiver"
+    ),
+    ReleasedFile(
         "video-autoencoder",
         "video_autoencoding_checkpoint.pystate",
         "deepmind/multimodal-perceiver",
@@ -47,7 +49,7 @@ MODELS = (
 )
 
 
-def find(name: str) -> Released | None:
+def find(name: str) -> ReleasedFile | None:
     """Returns the released model of a name: a spec's, DeepMind's file, or a repository."""
     for model in MODELS:
         if name in model:
@@ -95,7 +97,7 @@ def fetch(name: str) -> pathlib.Path:
     return _from_hub(model) if name == model.repository else _from_url(model)
 
 
-def _from_hub(model: Released) -> pathlib.Path:
+def _from_hub(model: ReleasedFile) -> pathlib.Path:
     try:
         import huggingface_hub
     except ImportError as error:
@@ -121,7 +123,7 @@ def _from_hub(model: Released) -> pathlib.Path:
     return pathlib.Path(folder)
 
 
-def _cached_snapshot(huggingface_hub, model: Released) -> pathlib.Path | None:
+def _cached_snapshot(huggingface_hub, model: ReleasedFile) -> pathlib.Path | None:
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(model.repository, local_files_only=True)
@@ -130,7 +132,7 @@ def _cached_snapshot(huggingface_hub, model: Released) -> pathlib.Path | None:
         return None
 
 
-def _from_url(model: Released) -> pathlib.Path:
+def _from_url(model: ReleasedFile) -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
     path = folder / model.file
     if path.is_file():

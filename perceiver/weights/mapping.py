@@ -134,7 +134,7 @@ def translate(source: Arrays, target, rules: Sequence[Rule]) -> Params:
       ValueError: lists every array of the source that has no rule, every parameter that nothing
         fills, and every shape or dtype that does not fit.
     """
-    problems = misfits(source, target, rules)
+    problems = mismatches(source, target, rules)
     if problems:
         raise ValueError("the weights do not fit the model:\n  " + "\n  ".join(problems))
     table = expand(rules, target)
@@ -154,7 +154,7 @@ def translate(source: Arrays, target, rules: Sequence[Rule]) -> Params:
     return unflatten({key: flat[key] for key in wanted})
 
 
-def misfits(source: Arrays, target, rules: Sequence[Rule]) -> list[str]:
+def mismatches(source: Arrays, target, rules: Sequence[Rule]) -> list[str]:
     """Returns what keeps `translate` from filling the target, one line each; reads no array."""
     table = expand(rules, target)
     wanted = flatten(target)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.launch.stage import BATCH, KUBERNETES, LAUNCH, POD, POD_FULL, ROOT, SSH, WORDS
-from train.guard import exits
+from train.guard import exit_codes
 
 
 def shell(text, *words):
@@ -35,8 +35,8 @@ def test_the_shell_can_read_it(path):
 
 def test_the_exit_codes_are_those_of_the_program():
     text = (LAUNCH / "common.sh").read_text()
-    assert f"PREEMPTED={exits.PREEMPTED}\n" in text
-    assert f"HUNG={exits.HUNG}\n" in text
+    assert f"PREEMPTED={exit_codes.PREEMPTED}\n" in text
+    assert f"HUNG={exit_codes.HUNG}\n" in text
 
 
 @pytest.mark.parametrize(

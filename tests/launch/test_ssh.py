@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.launch.stage import ROOT, SSH, WORDS, end, is_alive
-from train.guard import exits
+from train.guard import exit_codes
 
 
 def train_by_ssh(stage, *options):
@@ -104,7 +104,7 @@ def test_ssh_sigterm_stops_all_and_nothing_starts_again(stage):
         _, errors = child.communicate(timeout=30)
     finally:
         end(child)
-    assert child.returncode == exits.PREEMPTED
+    assert child.returncode == exit_codes.PREEMPTED
     assert "stopped; host" in errors
     assert stage.notes("told.*") == ["told.0.0", "told.1.0"]
     assert len(stage.notes("words.*")) == 2

@@ -32,7 +32,7 @@ class Heartbeat:
         """Which host, for whoever has to look there."""
         return f"host {self.process} ({self.host}, process {self.pid})"
 
-    def words(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Who, where and for how long."""
         if self.phase == "ended":
             return f"{self.name} has ended at step {self.step}"
@@ -77,7 +77,7 @@ def read(folder: Any, processes: int, born: float = 0.0) -> dict[int, Heartbeat]
     return found
 
 
-def gone(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:
+def unresponsive(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:
     """Those who have ended, or from whom nothing has been heard for `QUIET` seconds."""
     now = time.time() if now is None else now
     return [x for x in beats.values() if x.phase == "ended" or now - x.time > QUIET]
@@ -100,17 +100,17 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
         for i in range(processes)
         if i not in beats
     ]
-    lost = gone(beats, now)
+    lost = unresponsive(beats, now)
     first = min((_place(x) for x in beats.values()), default=None)
     behind = [x for x in beats.values() if _place(x) == first]
     if lost:
         told = lost
     elif len(behind) == len(beats) == processes > 1:
-        return f"all {processes} hosts are at the same point: " + behind[0].words(now)
+        return f"all {processes} hosts are at the same point: " + behind[0].describe(now)
     else:
         told = [] if missing and len(behind) == len(beats) else behind
     # A file system that is not shared shows this host alone, and says nothing about the others.
-    words = [beat.words(now) for beat in told] + missing
+    words = [beat.describe(now) for beat in told] + missing
     more = f"; and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
     return "; ".join(words[:_NAMED]) + more
 

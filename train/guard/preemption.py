@@ -27,25 +27,25 @@ class Preemption:
     """
 
     def __init__(self):
-        self._told = threading.Event()
+        self._requested = threading.Event()
 
-    def tell(self, *_: object) -> None:
-        """Tells this process (a signal handler); several are told by their runtime."""
-        self._told.set()
+    def request(self, *_: object) -> None:
+        """Requests a stop of this process (a signal handler); the runtime does so for several."""
+        self._requested.set()
 
     @property
     def is_urgent(self) -> bool:
         """Whether to drop what can be done again, such as an evaluation; one process only."""
-        return self._told.is_set() and jax.process_count() == 1
+        return self._requested.is_set() and jax.process_count() == 1
 
-    def reached(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Returns whether `step` is the one to save and stop at, the same on all hosts.
 
         Every host must ask at every step, once.
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._told.is_set()
+        return self._requested.is_set()
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def listen() -> Iterator[Preemption]:
     def handle(number, frame):
         del number, frame
         signal.signal(signal.SIGTERM, before)
-        preemption.tell()
+        preemption.request()
 
     signal.signal(signal.SIGTERM, handle)
     try:

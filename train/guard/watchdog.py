@@ -36,7 +36,7 @@ from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from train.guard import exits, heartbeat
+from train.guard import exit_codes, heartbeat
 from train.guard.preemption import Preempted
 
 _STEPPING = ("data", "step")
@@ -67,7 +67,7 @@ class Watchdog:
       folder: of the run; heartbeats are in its folder `hosts`, where several processes run.
       slow_step: how many times the median of the last steps is slow; 0: none is told.
       hang_seconds: after so many without progress the process ends; 0: never.
-      say: prints a line. Processes other than the first use standard error, and only for steps
+      log: prints a line. Processes other than the first use standard error, and only for steps
         that their own data make slow: the first tells the rest.
       process: index of this process; JAX's if None.
       processes: of this run; JAX's if None.
@@ -85,7 +85,7 @@ class Watchdog:
         *,
         slow_step: float,
         hang_seconds: float,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         process: int | None = None,
         processes: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -98,7 +98,7 @@ class Watchdog:
             raise ValueError(f"guard.hang_seconds={hang_seconds} must be at least 0 (0: never)")
         path = pathlib.Path(folder) if isinstance(folder, str) else folder
         self._folder = path / "hosts"
-        self._slow_step, self._hang_seconds, self._say = slow_step, hang_seconds, say
+        self._slow_step, self._hang_seconds, self._log = slow_step, hang_seconds, log
         self._process = jax.process_index() if process is None else process
         self._processes = jax.process_count() if processes is None else processes
         self._clock, self._leave, self._stream = clock, leave, stream
@@ -127,7 +127,7 @@ class Watchdog:
             spent, begun = 0.0, begun + 1
         self._moment = _Moment(name, step, now, spent, begun)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compares once; the thread does so every second."""
         now, moment = self._clock(), self._moment
         if self._processes > 1 and (self._beaten is None or now - self._beaten >= _BEAT):
@@ -170,7 +170,7 @@ class Watchdog:
     def _run(self) -> None:
         poll = min(_POLL, self._hang_seconds / 4) if self._hang_seconds else _POLL
         while True:
-            self.look()
+            self.check()
             if self._stop.wait(poll):
                 return
 
@@ -205,17 +205,17 @@ class Watchdog:
             f"{len(self._durations)} took {median:.2g} s (median): {self._suspects(moment)}"
         )
         if self._process == 0:
-            self._say(line)
+            self._log(line)
         elif moment.phase == "data":
             self._print(line)
 
     def _check_others(self, moment: _Moment, idle: float) -> None:
         if self._missed == moment.begun:
             return
-        lost = heartbeat.gone(self._beats())
+        lost = heartbeat.unresponsive(self._beats())
         if lost:
             self._missed = moment.begun
-            names = "; ".join(beat.words(time.time()) for beat in lost[:_NAMED])
+            names = "; ".join(beat.describe(time.time()) for beat in lost[:_NAMED])
             self._print(
                 f"step {moment.step + 1} has waited {idle:.0f} s for other hosts: {names}. "
                 f"If this process ends now, {self._remedy()}"
@@ -226,11 +226,11 @@ class Watchdog:
             return
         self._print(
             f"no progress for {idle:.0f} s in {moment.phase!r} of step {moment.step}: "
-            f"{self._suspects(moment)}. This process exits with code {exits.HUNG}; "
+            f"{self._suspects(moment)}. This process exits with code {exit_codes.HUNG}; "
             f"{self._remedy()} (guard.hang_seconds sets the limit). Stack traces of this process:"
         )
         faulthandler.dump_traceback(self._stream or sys.stderr, all_threads=True)
-        self._leave(exits.HUNG)
+        self._leave(exit_codes.HUNG)
 
     def _give_up(self, error: BaseException) -> None:
         traceback.print_exception(error, file=self._stream or sys.stderr)

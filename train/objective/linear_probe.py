@@ -21,7 +21,7 @@ Fold = tuple[np.ndarray, np.ndarray]  # int, the rows to train on and the rows t
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
+class ProbeResult:
     """Scores of a probe, means over the folds."""
 
     examples: int  # that were judged
@@ -66,7 +66,7 @@ def classify(
     parts: Sequence[Fold],
     *,
     seed: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Probes classes: `accuracy`, and `majority`, that of the most frequent training class.
 
     Raises:
@@ -95,14 +95,14 @@ def classify(
     return _result(scores, chosen, parts)
 
 
-def relate(
+def regress(
     features: np.ndarray,  # [n, F]
     numbers: np.ndarray,  # [n]
     cosines: np.ndarray,  # [n]
     parts: Sequence[Fold],
     *,
     seed: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Probes numbers: `pearson` and `spearman`, and `cosine_spearman`, of the bare cosines.
 
     Raises:
@@ -139,9 +139,11 @@ def _fit(probe: Any, features: np.ndarray, labels: np.ndarray) -> None:
         probe.fit(features, labels)
 
 
-def _result(scores: list[dict[str, float]], chosen: list[float], parts: Sequence[Fold]) -> Result:
+def _result(
+    scores: list[dict[str, float]], chosen: list[float], parts: Sequence[Fold]
+) -> ProbeResult:
     values = {name: [row[name] for row in scores] for name in scores[0]}
-    return Result(
+    return ProbeResult(
         examples=sum(len(test) for _, test in parts),
         scores={name: float(np.mean(x)) for name, x in values.items()},
         spread={name: float(np.std(x)) for name, x in values.items()},

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from train.checkpoint.checkpoint import Checkpoints, SaveError
 from train.experiment import Experiment
 from train.guard import finite
-from train.run.window import NonFiniteError, Window
+from train.run.window import MetricWindow, NonFiniteError
 from train.step import TrainState
 
 
@@ -17,7 +17,7 @@ class Saver:
         checkpoints: Where to.
         batches: Whose position is saved.
         window: Whose open metrics are saved.
-        say: Prints a line.
+        log: Prints a line.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class Saver:
         experiment: Experiment,
         checkpoints: Checkpoints,
         batches,
-        window: Window,
-        say: Callable[[str], None],
+        window: MetricWindow,
+        log: Callable[[str], None],
     ):
         self._experiment, self._checkpoints = experiment, checkpoints
-        self._batches, self._window, self._say = batches, window, say
+        self._batches, self._window, self._log = batches, window, log
         self._limit = experiment.config.guard.failed_saves
         self._failed = 0  # saves in a row
 
@@ -114,6 +114,6 @@ class Saver:
         self._failed += 1
         if self._failed >= self._limit:
             raise error
-        self._say(
+        self._log(
             f"{error} ({self._failed} of at most {self._limit - 1} in a row; the run continues)"
         )

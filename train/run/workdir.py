@@ -14,7 +14,7 @@ CONFIG = "config.json"
 
 # Settings that a restarted run may change: they move no number of the trajectory, or (placement,
 # mesh) none beyond rounding, or (guard) only where the run could not have gone on.
-FREE = (
+CHANGEABLE = (
     "deterministic",
     "placement",
     "mesh.data",
@@ -53,7 +53,7 @@ def claim(workdir: str | os.PathLike, config: ml_collections.ConfigDict, *, writ
         differing = [
             f"{key}: there {old.get(key)!r}, now {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and key not in FREE
+            if old.get(key) != new.get(key) and key not in CHANGEABLE
         ]
         if differing:
             raise ValueError(

@@ -19,9 +19,9 @@ def prepare(
     clips_per_shard: int = plans.CLIPS_PER_SHARD,
     settings: Mapping[str, Any] | None = None,
     description: str = "Clips of picture and sound, several labels each.",
-    run: assembly.Run | None = None,
-    log: assembly.Say = print,
-) -> assembly.Report:
+    run: assembly.RunJobs | None = None,
+    log: assembly.Log = print,
+) -> assembly.PreparationReport:
     """Returns the report of a data set that is there afterwards; says what it does by `log`.
 
     Args:
@@ -45,10 +45,10 @@ def prepare(
     tables, settings_here, names = _inputs(name, csvs, labels, clips_per_shard, settings)
     folder = Path(clips_dir)
 
-    def plan(work: Path, classes: Path) -> dict[str, assembly.Split]:
+    def plan(work: Path, classes: Path) -> dict[str, assembly.SplitJobs]:
         made = plans.make(tables, folder, work)
         splits = {
-            plan.split: assembly.Split(
+            plan.split: assembly.SplitJobs(
                 plan.jobs(name, work, folder, classes, clips_per_shard), plan.report
             )
             for plan in made

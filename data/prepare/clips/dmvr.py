@@ -17,7 +17,7 @@ from scipy import signal
 
 from data.clips import clip_records
 from data.images import opencv
-from data.prepare.clips import assembly, recording, segments, shards, tfrecords, verdicts
+from data.prepare.clips import assembly, clip_status, recording, segments, shards, tfrecords
 from perceiver.media import video_files
 
 _IMAGE, _SOUND = "image/encoded", "WAVEFORM/feature/floats"
@@ -62,7 +62,9 @@ class Records(shards.Job):
         except (ValueError, IndexError, TypeError) as error:
             return _unread(name), "broken", str(error)
         covered = [value for value in (picture, sound) if value]
-        found = verdicts.judge(frames, audio, covered, seconds or max(covered, default=0.0), [])
+        found = clip_status.classify(
+            frames, audio, covered, seconds or max(covered, default=0.0), []
+        )
         clip = clip_records.Clip(id=name, frames=found.frames, audio=found.audio, labels=labels)
         return clip, found.status, found.reason
 
@@ -111,9 +113,9 @@ def prepare(
     *,
     frames_per_second: float = clip_records.FRAMES_PER_SECOND,
     sample_rate: int = clip_records.SAMPLE_RATE,
-    run: assembly.Run | None = None,
-    log: assembly.Say = print,
-) -> assembly.Report:
+    run: assembly.RunJobs | None = None,
+    log: assembly.Log = print,
+) -> assembly.PreparationReport:
     """Returns the report of a data set that is there afterwards; each file becomes a shard.
 
     Args:
@@ -141,9 +143,9 @@ def prepare(
     rates = {"records_per_second": [frames_per_second, sample_rate]}
     sizes = {s: [[f.name, f.stat().st_size] for f in found] for s, found in files.items()}
 
-    def plan(work: Path, classes: Path) -> dict[str, assembly.Split]:
+    def plan(work: Path, classes: Path) -> dict[str, assembly.SplitJobs]:
         return {
-            split: assembly.Split(
+            split: assembly.SplitJobs(
                 [
                     Records(
                         path=shards.path(work, name, split, i, len(found)),

@@ -16,7 +16,7 @@ from typing import Any
 from data.prepare.text import inputs as text_inputs
 from data.prepare.text import pieces, writing
 from data.prepare.text.pieces import Fault, Reading
-from data.prepare.text.writing import Report, StoreWriter
+from data.prepare.text.writing import FaultReport, StoreWriter
 from data.text import text_store
 
 _SAY_EVERY = 30  # seconds
@@ -144,7 +144,7 @@ def prepare(
     if partial.exists():
         shutil.rmtree(partial)
     stores = {split: StoreWriter(partial / split) for split in ("train", "validation")}
-    reports = {split: Report(strict=strict) for split in stores}
+    reports = {split: FaultReport(strict=strict) for split in stores}
     say = _Progress(log)
     try:
         held_out = 0.0 if eval_inputs else eval_share
@@ -170,7 +170,7 @@ def prepare(
 
 
 def _documents(
-    sources: Sequence[str], reading: Reading, invalid: str, report: Report
+    sources: Sequence[str], reading: Reading, invalid: str, report: FaultReport
 ) -> Iterable[bytes]:
     for source in sources:
         for piece in text_inputs.read(source, reading):
@@ -187,7 +187,7 @@ def _is_held_out(content: bytes, share: float) -> bool:
     return number < share * 2**64
 
 
-def _line(folder: Path, store: StoreWriter, report: Report) -> str:
+def _line(folder: Path, store: StoreWriter, report: FaultReport) -> str:
     faults = ", ".join(f"{count:,} {kind}" for kind, count in report.totals().items())
     told = f"; faults: {faults}; see {folder / text_store.REPORT}" if faults else ""
     return f"{folder}: {store.documents:,} documents, {store.bytes:,} bytes{told}"

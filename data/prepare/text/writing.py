@@ -40,7 +40,7 @@ class StoreWriter:
         self.documents += 1
         self._write_start()
 
-    def close(self, settings: dict[str, Any], report: "Report") -> None:
+    def close(self, settings: dict[str, Any], report: "FaultReport") -> None:
         """Completes the files and has the system write them to disk."""
         self._starts.seek(0)
         self._write_header()
@@ -68,7 +68,7 @@ class StoreWriter:
         self._starts.write(self.bytes.to_bytes(8, "little"))
 
 
-class Report:
+class FaultReport:
     """Faults by kind: all counted, the first of each told."""
 
     def __init__(self, *, strict: bool = False):
@@ -109,7 +109,7 @@ class Report:
             table.writerows(self._told)
 
 
-def clean(text: Text, invalid: str, report: Report) -> bytes | None:
+def clean(text: Text, invalid: str, report: FaultReport) -> bytes | None:
     """Returns a document as valid UTF-8 with something in it; None if it is left out.
 
     Args:

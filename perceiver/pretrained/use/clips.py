@@ -11,7 +11,7 @@ import numpy as np
 from perceiver.inputs.clip import BLACK, SILENT
 from perceiver.kinds import specs
 from perceiver.media import video_windows
-from perceiver.media.video_windows import Shape, Window
+from perceiver.media.video_windows import MediaWindow, Shape
 from perceiver.pretrained.runner import Runner
 from perceiver.pretrained.use import video as videos
 
@@ -55,7 +55,7 @@ def windows(
     audio: Any = None,
     *,
     hop: float,
-) -> Iterator[Window]:
+) -> Iterator[MediaWindow]:
     """Returns windows that start every `hop` seconds.
 
     Args:
@@ -111,7 +111,7 @@ def tag(
     )
 
 
-def _inputs(spec: specs.ClipClassifier, some: Sequence[Window]) -> dict[str, np.ndarray]:
+def _inputs(spec: specs.ClipClassifier, some: Sequence[MediaWindow]) -> dict[str, np.ndarray]:
     """Stacks windows. What one lacks is black or silent, as in training."""
     inputs = {}
     if "video" in spec.modalities:

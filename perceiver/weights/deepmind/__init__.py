@@ -18,7 +18,7 @@ from perceiver.weights.deepmind.names import rules
 from perceiver.weights.fill import differences, fill
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved
-from perceiver.weights.stored import Arrays, Stored
+from perceiver.weights.stored import Arrays, StoredArray
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def arrays(path: str | os.PathLike) -> Arrays:
         others = sorted(content.keys() - {"params", "state"})
         if others:
             logger.info("%s: ignored, as they are not weights: %s", path, ", ".join(others))
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredArray] = {}
     for part in parts:
         for module, leaves in part.items():
             if not isinstance(leaves, Mapping):
@@ -71,14 +71,14 @@ def arrays(path: str | os.PathLike) -> Arrays:
                     f"{path}: {module!r} is {_describe(leaves)}, not a module of arrays"
                 )
             for name, x in leaves.items():
-                if not isinstance(x, Stored):
+                if not isinstance(x, StoredArray):
                     raise ValueError(f"{path}: {module}/{name} is {_describe(x)}, not an array")
         found |= flatten(part)
     return found
 
 
 def _describe(x: Any) -> str:
-    return "an array" if isinstance(x, Stored) else f"of type {type(x).__name__}"
+    return "an array" if isinstance(x, StoredArray) else f"of type {type(x).__name__}"
 
 
 def _steps(stored: Arrays) -> int | None:

@@ -76,7 +76,7 @@ def read(
         spec = spec_of(config, {name: x.shape for name, x in stored.items()}, processor)
     model = build(spec)
     if transformer_of(model.spec) is bert:
-        stored = bert.tidied(stored)
+        stored = bert.normalised(stored)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
     params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)

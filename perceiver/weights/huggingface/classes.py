@@ -101,7 +101,7 @@ def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
     return names[0]
 
 
-def refuse_bodies(spec: specs.Backbone) -> None:
+def check_body(spec: specs.Backbone) -> None:
     """Raises ValueError unless a spec is a Perceiver's, as their classes are."""
     if not spec.has_latents:
         raise ValueError(

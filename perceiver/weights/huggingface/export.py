@@ -11,7 +11,7 @@ from perceiver.weights.huggingface.classes import (
     DEFAULTS,
     MODEL_TYPES,
     architecture,
-    refuse_bodies,
+    check_body,
     transformer_of,
 )
 from perceiver.weights.huggingface.config import ACTIVATION, spec_of
@@ -55,7 +55,7 @@ def config_of(spec: specs.Spec, usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _perceiver_config(spec: specs.Backbone) -> dict[str, Any]:
-    refuse_bodies(spec)
+    check_body(spec)
     return DEFAULTS | {
         "num_latents": spec.latents,
         "d_latents": spec.latent_channels,

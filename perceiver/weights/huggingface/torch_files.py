@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.weights.stored import Arrays, Stored
+from perceiver.weights.stored import Arrays, StoredArray
 
 _LENT = 64 << 20  # bytes that are read through one mapping of a file
 
@@ -61,7 +61,7 @@ class _File:
             raise ValueError(f"{self.path} is not a state dict, a mapping from names to tensors")
         return content
 
-    def stored(self, name: str) -> Stored:
+    def stored(self, name: str) -> StoredArray:
         tensor = self.tensors[name]
         brain = tensor.dtype == self.torch.bfloat16  # numpy has no such dtype of its own
         dtype = self.torch.empty(0, dtype=tensor.dtype).numpy().dtype if not brain else jnp.bfloat16
@@ -76,4 +76,4 @@ class _File:
                 return tensor.view(self.torch.int16).numpy().view(dtype).copy()
             return tensor.numpy().copy()
 
-        return Stored(tuple(tensor.shape), np.dtype(dtype), read)
+        return StoredArray(tuple(tensor.shape), np.dtype(dtype), read)

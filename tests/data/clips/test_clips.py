@@ -50,7 +50,7 @@ def write(data_dir, splits, name="tiny"):
     home = Path(data_dir) / name / "1.0.0"
     home.mkdir(parents=True, exist_ok=True)
     features = clip_records.features(_CLASSES)
-    codec = clip_records.Codec(features)
+    codec = clip_records.ClipCodec(features)
     infos = []
     for split, examples in splits.items():
         template = tfds.core.ShardedFileTemplate(
@@ -234,7 +234,7 @@ def test_kept_labels_join_in_the_order_of_the_splits(prepared, make_config, orde
     for split in (order, "+".join(reversed(order.split("+")))):
         balanced = source(split)
         stored = [balanced.source.clip(n).labels for n in range(len(balanced))]
-        expected = class_balance.shares(class_balance.Labels.of(stored), len(_CLASSES))
+        expected = class_balance.shares(class_balance.ClipLabels.of(stored), len(_CLASSES))
         np.testing.assert_array_equal(balanced.shares, expected)
     np.testing.assert_array_equal(source(order).shares, scanned.shares)
 

@@ -180,7 +180,7 @@ def test_records_become_clips(prepared):
     source = builder.as_data_source(
         split="eval", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    codec = clip_records.Codec(builder.info.features)
+    codec = clip_records.ClipCodec(builder.info.features)
     clips = [codec.decode(source[i]) for i in range(len(source))]
     assert [list(clip.labels) for clip in clips] == [[2], [0, 1], [1], [1], [0]]
     assert clips[0].id == "eval-0:0:abc.mp4"

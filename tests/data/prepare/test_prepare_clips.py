@@ -111,7 +111,7 @@ def test_tfds_reads_it(prepared):
     source = builder.as_data_source(
         split="balanced_train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    codec = clip_records.Codec(builder.info.features)
+    codec = clip_records.ClipCodec(builder.info.features)
     found = [codec.decode(source[i]) for i in range(len(source))]
     assert [clip.id for clip in found] == [f"{video}_{start}.000" for video, start, _ in TRAIN[:3]]
     assert [list(clip.labels) for clip in found] == [[0], [1], [0, 2]]

@@ -306,7 +306,7 @@ def test_documents_beyond_a_digit_keep_the_header_whole(tmp_path):
     writer = text_writing.StoreWriter(tmp_path / "s")
     for i in range(1234):
         writer.add(b"%d" % i)
-    writer.close({}, text_writing.Report())
+    writer.close({}, text_writing.FaultReport())
     store = open_store(tmp_path / "s")
     assert [store.document(i).tobytes() for i in (0, 9, 1233)] == [b"0\n", b"9\n", b"1233\n"]
     assert store.starts.dtype == np.int64

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prepare.clips import recording, verdicts
+from data.prepare.clips import clip_status, recording
 from perceiver.media import video_files
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install av")
@@ -273,7 +273,7 @@ def test_damage_within_is_passed_over(folder):
     file.write_bytes(content)
     found = recording.record(file, 0, 8)
     assert len(found.frames) == 200
-    assert found.status in verdicts.WRITTEN
+    assert found.status in clip_status.WRITTEN
 
 
 def test_what_is_shown_again_is_not_encoded_again(clip):

@@ -12,7 +12,7 @@ from perceiver.media import video_files
 
 FRAMES, SIDE, RATE = 50, 40, 25
 SAMPLES, SAMPLE_RATE = 96_000, 48_000
-PLAN = scene_plans.Plan("disk", "sliding", "tone", "steady", (), seed=(3, 5))
+PLAN = scene_plans.ScenePlan("disk", "sliding", "tone", "steady", (), seed=(3, 5))
 
 
 def draw(**changes):

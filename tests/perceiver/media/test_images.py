@@ -60,9 +60,9 @@ def test_a_picture_cut_short_is_named(rng, tmp_path, kind, left):
     file.write_bytes(whole[: int(left * len(whole))])
     for form, what in ((file, r"half\.picture"), (file.read_bytes(), "bytes")):
         for channels in (1, 3):
-            with pytest.raises(images.BrokenPicture, match=f"cannot decode an image.*{what}"):
+            with pytest.raises(images.BrokenImage, match=f"cannot decode an image.*{what}"):
                 images.to_array(images.to_pil(form, channels))
-            with pytest.raises(images.BrokenPicture, match=f"cannot decode an image.*{what}"):
+            with pytest.raises(images.BrokenImage, match=f"cannot decode an image.*{what}"):
                 images.resize(images.to_pil(form, channels), (5, 5), (0, 0, 7, 7))
 
 
@@ -70,5 +70,5 @@ def test_a_picture_too_large_to_be_true_is_named(rng, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     file = io.BytesIO()
     Image.new("L", (50, 50)).save(file, "PNG")
-    with pytest.raises(images.BrokenPicture, match="exceeds limit of"):
+    with pytest.raises(images.BrokenImage, match="exceeds limit of"):
         images.to_pil(file.getvalue(), 1)

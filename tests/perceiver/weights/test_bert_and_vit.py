@@ -18,9 +18,9 @@ from perceiver.weights.huggingface.classes import TRANSFORMERS
 from perceiver.weights.huggingface.config import spec_of
 from perceiver.weights.huggingface.export import config_of, meaning
 from perceiver.weights.huggingface.names import rules
-from perceiver.weights.mapping import expand, misfits
+from perceiver.weights.mapping import expand, mismatches
 from perceiver.weights.native import Saved
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 CLOSE = 1e-5
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
@@ -149,8 +149,8 @@ def test_a_file_of_a_papers_base_model_fills_ours_and_nothing_is_left(name):
     assert spec_of({}, shapes)["kind"] == sizes["kind"]  # the names alone tell the class
     model = perceiver.build(sizes)
     tree = jax.eval_shape(model.init, jax.random.key(0))[0]
-    source = {key: Stored(shape, np.dtype(np.float32), None) for key, shape in shapes.items()}
-    assert misfits(source, tree, rules(model.spec)) == []
+    source = {key: StoredArray(shape, np.dtype(np.float32), None) for key, shape in shapes.items()}
+    assert mismatches(source, tree, rules(model.spec)) == []
     table = expand(rules(model.spec), tree)
     assert {key for key, slot in table.items() if slot.target} == source.keys()
     assert len({(slot.target, slot.layer) for slot in table.values() if slot.target}) == len(source)

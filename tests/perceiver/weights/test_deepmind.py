@@ -15,7 +15,7 @@ from perceiver.kinds import released
 from perceiver.weights import deepmind
 from perceiver.weights.deepmind import pickles
 from perceiver.weights.mapping import flatten, translate_back, unflatten
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 
@@ -100,7 +100,7 @@ def released_as(monkeypatch):
 
     def released_as(name, change=lambda arrays: None):
         arrays = {
-            key: Stored(
+            key: StoredArray(
                 tuple(shape),
                 np.dtype(np.int32 if key.endswith("counter") else np.float32),
                 lambda key=key, shape=shape: np.broadcast_to(np.float32(len(key)), shape),
@@ -138,7 +138,7 @@ def test_another_size_asks_for_a_spec_and_says_what_it_knows(tmp_path):
 
 
 def test_a_stray_array_in_a_released_file_is_named(released_as):
-    stray = Stored.of(np.zeros(3, np.float32))
+    stray = StoredArray.of(np.zeros(3, np.float32))
     released_as("imagenet-fourier", lambda arrays: arrays.update({"stray/w": stray}))
     with pytest.raises(ValueError, match="differs from imagenet-fourier in\n  source stray/w: no"):
         deepmind.read("file")

@@ -16,7 +16,7 @@ from perceiver.weights.mapping import (
     translate_back,
     unflatten,
 )
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 
 def target(dtype=np.float32, **shapes):
@@ -34,7 +34,7 @@ def array(*shape, start=0):
 
 
 def stored(arrays):
-    return {key: Stored.of(x) for key, x in arrays.items()}
+    return {key: StoredArray.of(x) for key, x in arrays.items()}
 
 
 STACK = Rule("layer{_layer}/w", "stack/w")
@@ -74,13 +74,15 @@ def test_layers_are_transformed_one_by_one_and_back():
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
 def test_other_precisions_become_the_models_own(dtype):
     x = np.asarray([0.5, -1.25, 3.0], dtype)
-    params = translate({"a": Stored.of(x)}, target(m__w=(3,)), [PLAIN])
+    params = translate({"a": StoredArray.of(x)}, target(m__w=(3,)), [PLAIN])
     assert params["m"]["w"].dtype == np.float32
     np.testing.assert_array_equal(params["m"]["w"], [0.5, -1.25, 3.0])
 
 
 def test_wide_integers_become_the_models_own():
-    counter = translate({"a": Stored.of(np.array(7, np.int64))}, target(np.int32, m__w=()), [PLAIN])
+    counter = translate(
+        {"a": StoredArray.of(np.array(7, np.int64))}, target(np.int32, m__w=()), [PLAIN]
+    )
     assert counter["m"]["w"].dtype == np.int32
     assert counter["m"]["w"].shape == ()
     assert counter["m"]["w"] == 7
@@ -90,7 +92,7 @@ def test_an_array_is_read_once_and_only_when_everything_fits():
     reads = []
 
     def lazy(name, *shape):
-        return Stored(shape, np.dtype(np.float32), lambda: reads.append(name) or array(*shape))
+        return StoredArray(shape, np.dtype(np.float32), lambda: reads.append(name) or array(*shape))
 
     source = {"a": lazy("a", 3), "drop": lazy("drop", 2)}
     rules = [PLAIN, Rule("drop", None)]

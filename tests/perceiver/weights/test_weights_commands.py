@@ -18,7 +18,7 @@ from perceiver.weights import (
 )
 from perceiver.weights import deepmind, formats, native
 from perceiver.weights.mapping import flatten, translate_back, unflatten
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 CONV = {
     "kind": "image_classifier",
@@ -177,7 +177,10 @@ def test_inspect_of_every_format_reads_nothing(saved, source, tmp_path, monkeypa
 
     monkeypatch.setattr(np, "fromfile", fail)
     monkeypatch.setattr(
-        Stored, "__post_init__", lambda self: object.__setattr__(self, "read", fail), raising=False
+        StoredArray,
+        "__post_init__",
+        lambda self: object.__setattr__(self, "read", fail),
+        raising=False,
     )
     for place, kind in ((source, "native"), (tmp_path / "hf", "huggingface"), (path, "deepmind")):
         found = inspect_json(capsys, place)

@@ -26,10 +26,10 @@ from data.batches import Batches
 from train import experiment
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
-from train.guard import exits
+from train.guard import exit_codes
 from train.optim import optimizers
-from train.report.journal import SPEEDS, read
-from train.run.window import NonFiniteError, Window
+from train.report.metrics_log import SPEEDS, read
+from train.run.window import MetricWindow, NonFiniteError
 
 ROOT = pathlib.Path(__file__).parents[3]
 TIMEOUT = 240  # seconds that a child process may take on a busy machine
@@ -117,7 +117,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
     assert step == 12
     assert_finite(arrays)
 
-    add = Window.add
+    add = MetricWindow.add
     with monkeypatch.context() as patch:
 
         def killing(self, step, sums):
@@ -125,7 +125,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
                 raise KeyboardInterrupt
             add(self, step, sums)
 
-        patch.setattr(Window, "add", killing)
+        patch.setattr(MetricWindow, "add", killing)
         with pytest.raises(KeyboardInterrupt):
             train.loop.run(config, tmp_path / "killed")
     train.loop.run(config, tmp_path / "killed")
@@ -294,7 +294,7 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[0].returncode in (exits.HUNG, -signal.SIGABRT)  # a launcher starts both again
+    assert hosts[0].returncode in (exit_codes.HUNG, -signal.SIGABRT)  # a launcher starts both again
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.

@@ -26,7 +26,7 @@ class Recording:
     reason: str  # empty when ok
 
 
-def judge(
+def classify(
     frames: list[bytes],
     audio: np.ndarray,
     covered: Sequence[float],

@@ -27,7 +27,7 @@ _FREE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """Weights on the devices of an experiment's placement."""
 
     experiment: Experiment
@@ -37,7 +37,7 @@ class Trained:
     notices: tuple[str, ...] = ()  # what a user should know before believing a number
 
 
-def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
+def from_run(folder: str | os.PathLike, config: Any = None) -> TrainedModel:
     """Returns the last checkpoint of a run.
 
     Args:
@@ -53,7 +53,7 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise FileNotFoundError(f"{folder} has no checkpoint yet; continue training it")
-    return Trained(experiment, restored.state, source=str(folder), step=restored.step)
+    return TrainedModel(experiment, restored.state, source=str(folder), step=restored.step)
 
 
 def config_here(folder: str | os.PathLike) -> Any:
@@ -64,7 +64,7 @@ def config_here(folder: str | os.PathLike) -> Any:
     return config
 
 
-def from_weights(config: Any, source: str) -> Trained:
+def from_weights(config: Any, source: str) -> TrainedModel:
     """Returns any weights in the experiment of a config.
 
     Args:
@@ -87,7 +87,7 @@ def from_weights(config: Any, source: str) -> Trained:
         *differing_usage(saved.usage, experiment.task.usage),
         *differing_kernel(saved.model.spec, spec),
     )
-    return Trained(experiment, experiment.placement.place(state), source, notices=notices)
+    return TrainedModel(experiment, experiment.placement.place(state), source, notices=notices)
 
 
 def _check_spec(theirs: specs.Backbone, ours: specs.Backbone, source: str) -> None:
