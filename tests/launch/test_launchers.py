@@ -79,7 +79,7 @@ def test_words_survive_the_shell_between():
         ([*SSH, "--", *WORDS, "--process=1"], "--process=1 is set by the launcher"),
         ([*SSH, "--host=x"], "unknown option --host=x"),
         ([*POD, "--", *WORDS], "--type is missing, such as --type=v5litepod-64"),
-        ([*POD_FULL, "--revision=nowhere", "--", *WORDS], "--revision=nowhere is no commit"),
+        ([*POD_FULL, "--revision=nowhere", "--", *WORDS], "--revision=nowhere is not a commit"),
         ([*POD_FULL, "--"], "after --, give the arguments"),
         ([LAUNCH / "tpu_pod.sh", "fly", "--name=x"], "ACTION must be create, setup"),
         ([*BATCH, "--nodes=2", "--", *WORDS], "options of sbatch come before the script"),
@@ -90,7 +90,7 @@ def test_words_survive_the_shell_between():
         ([*KUBERNETES, "--", "--config=x", "--workdir=runs/a"], "would be lost with the Pod"),
         ([*KUBERNETES, "--", *WORDS, "--a=$(B)"], "write $$(...)"),
         ([*KUBERNETES, "--tpu=v5", "--", *WORDS], "are for TPUs"),
-        ([*KUBERNETES, "--hosts=0", "--", *WORDS], "whole number of at least 1"),
+        ([*KUBERNETES, "--hosts=0", "--", *WORDS], "integer of at least 1"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_runs(stage, command, says):
@@ -114,7 +114,7 @@ def test_a_missing_tool_is_named(stage, tmp_path, command, tool):
             (small / name).symlink_to(shutil.which(name))
     code, _, errors = stage.run(*command, "--", *WORDS, PATH=str(small), SLURM_JOB_ID="1")
     assert code != 0
-    assert f"there is no {tool} on PATH" in errors
+    assert f"{tool} is not on PATH" in errors
 
 
 def test_help_is_the_comment_at_the_top(stage):

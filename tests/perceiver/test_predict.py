@@ -91,7 +91,7 @@ def test_texts_and_pairs_get_labels_or_a_number(models, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("one[SEP]two: class 3 ")
     with pytest.raises(SystemExit):
         predict.main([str(models / "labels"), "one"])
-    assert "this model wants one of one, two" in capsys.readouterr().err
+    assert "this model expects one of one, two" in capsys.readouterr().err
 
 
 def test_sentences_are_compared_or_embedded(models, tmp_path, capsys):
@@ -214,7 +214,7 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{running}", "{file}"], "has not exported its model yet"),
         (["{models}/image", "{file}", "--top", "0"], "--top must be at least 1, got 0"),
         (["{models}/clips", "{file}", "--hop", "0"], "--hop must be positive, got 0"),
-        (["{models}/clips", "gone.mp4"], "no media file gone.mp4"),
+        (["{models}/clips", "gone.mp4"], "no such media file: gone.mp4"),
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
         (["{models}/flow", "{file}"], "between two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),

@@ -102,7 +102,7 @@ def test_a_folder_of_another_config_is_refused(runs, tmp_path):
 def test_what_cannot_work_is_found_before_the_first_run(runs, tmp_path):
     with pytest.raises(ValueError, match=r"did you mean optim\.lr"):
         sweep.sweep(CONFIG, ["optim.rl=1,2"], tmp_path / "x", log=lambda text: None)
-    with pytest.raises(ValueError, match="evaluation of this task tells accuracy, score, loss"):
+    with pytest.raises(ValueError, match="evaluation of this task reports accuracy, score, loss"):
         start(tmp_path, metric="f1")
 
 

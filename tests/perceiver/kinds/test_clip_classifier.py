@@ -250,7 +250,7 @@ def test_bfloat16_hears_as_well(clips, draw_params):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"video_shape": (), "audio": "none"}, "leaves leaves no input or hear"),
+        ({"video_shape": (), "audio": "none"}, "leaves no input"),
         ({"audio": "wav"}, "audio='wav' is unknown; choose one of none, raw, mel"),
         ({"video_shape": (6, 7, 15, 3)}, r"needs multiples of video_patch=\(2, 3, 5\)"),
         ({"samples": 481}, "samples=481 must be a multiple of mel_hop=96"),

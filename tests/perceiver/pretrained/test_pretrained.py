@@ -128,5 +128,5 @@ def test_what_is_saved_is_loaded(model, pictures, tmp_path):
 
 
 def test_nothing_given_is_said(model):
-    with pytest.raises(ValueError, match="give what classify takes"):
+    with pytest.raises(ValueError, match="give the inputs of classify"):
         model.embed()

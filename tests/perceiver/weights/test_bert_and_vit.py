@@ -196,7 +196,7 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
         ({"intermediate_size": 100}, "intermediate_size=100 is not a multiple of hidden_size=768"),
         ({"hidden_size": "768"}, "hidden_size='768' must have the type of 768"),
         ({"num_hidden_layers": True}, "num_hidden_layers=True is of another type"),
-        ({"is_decoder": True}, "is_decoder=True is not supported; known is False"),
+        ({"is_decoder": True}, "is_decoder=True is not supported, only False"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not supported"),
         ({"position_embedding_type": "relative_key"}, "='relative_key' is not supported"),
     ],

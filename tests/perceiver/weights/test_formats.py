@@ -143,7 +143,7 @@ def make(path, name):
     [
         ("picture.png", ValueError, "seems to be a PNG image; accepted are a run's folder"),
         ("page.txt", ValueError, "seems to be HTML or XML; the download failed"),
-        ("array.npy", ValueError, "seems to be one array of numpy's"),
+        ("array.npy", ValueError, "seems to be a single NumPy array"),
         ("notes.txt", ValueError, "starts with b'these ar'; accepted are"),
         ("nothing.txt", ValueError, "starts with b''"),
         ("pointer", ValueError, "a Git LFS pointer; fetch the file with `git lfs pull`"),

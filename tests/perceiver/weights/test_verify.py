@@ -57,7 +57,7 @@ def test_a_model_that_answers_as_recorded_is_verified(source, record, monkeypatc
     assert run("verify", source) == 0
     out = capsys.readouterr().out
     assert f"{source}: verified" in out
-    assert "answers as recorded for tiny: logits within" in out
+    assert "outputs match those recorded for tiny: logits within" in out
     assert "with gelu_tanh" in out
 
 

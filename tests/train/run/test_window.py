@@ -55,7 +55,7 @@ def test_too_many_skips_end_the_run_also_across_a_resume(placement):
     resumed.add(5, sums(1.0, 4))
     for _ in range(2):  # asked again, it does not forget
         with pytest.raises(
-            NonFiniteError, match=r"step 5 \(no finite update\).*step 3 .*max_skips=2"
+            NonFiniteError, match=r"step 5 \(update not finite\).*step 3 .*max_skips=2"
         ):
             resumed.totals()
 
