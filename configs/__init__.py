@@ -1,1 +1,1 @@
-"""Configs: one file an experiment, `get_config("variant,smoke")`; `common.py` lists every field."""
+"""Configs: one file per experiment, `get_config("variant,smoke")`; `common.py` lists all fields."""

@@ -1,19 +1,19 @@
-"""AudioSet: which of 527 classes are seen and heard in ten seconds of video with sound.
+"""AudioSet: tags ten seconds of video with sound with 527 classes.
 
     python -m data.prepare audioset --csv=FILE --clips=DIR --out=DATA     # once
     python -m train --config=configs/audioset.py:mel --workdir=RUN --config.data.data_dir=DATA
 
-    mel (default), raw                Perceiver IO, picture with a mel spectrogram or raw samples of
-                                      the sound (Perceiver IO, table 10): 12 layers
+    mel (default), raw                Perceiver IO on video with a mel spectrogram or raw audio
+                                      samples (Perceiver IO, table 10): 12 layers
     mel-16, raw-16                    16 layers, as many as the Perceiver has
-    perceiver-raw, perceiver-mel      Perceiver, sound alone (Perceiver, table 3)
-    perceiver-video                   picture alone
+    perceiver-raw, perceiver-mel      Perceiver on audio alone (Perceiver, table 3)
+    perceiver-video                   video alone
     perceiver-raw-video, -mel-video   both
-    perceiver-mel-video-tuned         both, its best: SpecAugment off, mel dropped in a tenth
+    perceiver-mel-video-tuned         both, the best setting: no SpecAugment, mel dropout 0.1
     embedded, embedded-audio, -video  small, on synthetic scenes: `python -m data.prepare scenes`
 
-Options after a comma: `modern` (not the papers': bfloat16 products, averaged weights, a batch in
-pieces, for one GPU), `smoke` (two steps of a tiny model, on scenes prepared beforehand).
+Options after a comma: `modern` (not from the papers: bfloat16 products, averaged weights and
+micro-batches, for one GPU), `smoke` (two steps of a tiny model, on scenes prepared beforehand).
 """
 
 from configs import common
@@ -21,9 +21,9 @@ from perceiver.kinds import released
 
 
 def _perceiver_io(c):
-    """Perceiver IO, table 10 and appendix; what it leaves open is as in its ImageNet runs (A.1)."""
+    """Perceiver IO, table 10 and appendix; unstated settings are those of ImageNet (A.1)."""
     c.train.epochs = 100.0  # table 10
-    c.data.batch_size = 512  # not stated; half of ImageNet's, of examples that are larger
+    c.data.batch_size = 512  # not stated; half of ImageNet's, as examples are larger
     c.optim.update(name="lamb", b1=0.9, b2=0.999, eps=1e-6)  # not stated; A.1
     c.optim.update(lr=2e-3, weight_decay=0.1, clip_norm=10.0)  # not stated; A.1
     c.optim.update(schedule="constant_cosine", constant_fraction=0.5)  # not stated; A.1
@@ -31,7 +31,7 @@ def _perceiver_io(c):
 
 
 def _perceiver(c):
-    """Perceiver, section 4.2; optimiser and rates, which it leaves open, as in its section 4.1."""
+    """Perceiver, section 4.2; the optimiser and rates, which it does not state, are from 4.1."""
     _perceiver_io(c)
     c.optim.lr = 4e-3  # not stated; 4.1
     decay_at = (84 / 120, 102 / 120, 114 / 120)  # not stated; 4.1, as parts of the run
@@ -61,10 +61,10 @@ def _inputs(c):
 
 
 def _scenes(c):
-    """The whole recipe, small enough for minutes of two CPU cores."""
+    """The whole recipe, small enough for minutes on two CPU cores."""
     c.data.update(source="clips:scenes", workers=0, batch_size=32, eval_batch_size=42)
     c.data.update(frames=16, image_size=32, audio_samples=30_720, eval_windows=8)
-    # Slight, as an object must stay whole, and its motion in its place.
+    # Mild, since objects must stay visible and keep their motion.
     c.data.update(augment="inception", crop_area=(0.7, 1.0), colour=0.2)
     c.train.update(epochs=0.0, steps=1200, log_every=50, eval_every=600, save_every=600)
     c.optim.update(name="adamw", lr=1e-3, weight_decay=0.1, clip_norm=1.0)
@@ -72,7 +72,7 @@ def _scenes(c):
 
 
 def _modern(c):
-    """What one GPU of today is given; the papers' numbers were made without."""
+    """For one modern GPU; the papers' results do not use these settings."""
     c.model.operands = "bfloat16"  # of matrix products; sums, softmax, norms stay float32
     c.optim.ema_decay = 0.9999
     c.train.micro_batches = max(1, c.data.batch_size // 32)
@@ -85,7 +85,7 @@ _AUDIO = {
     "samples": 30_720,
     "mel_hop": 1_536,
     "mel_bins": 24,
-    "mel_positions": 2,  # a small model learns sooner where pitch and time are told apart
+    "mel_positions": 2,  # a small model learns faster when pitch and time are separate axes
     "audio_bands": 8,
 }
 _NO_AUDIO = {"audio": "none"}
@@ -140,7 +140,7 @@ def get_config(arg: str = ""):
 
 
 def _smoke(c):
-    """On scenes, which the smallest set of files holds: `python -m data.prepare scenes`."""
+    """On synthetic scenes, the smallest data set: `python -m data.prepare scenes`."""
     video = {"video_shape": (4, 16, 16, 3), "video_patch": (2, 8, 8), "video_bands": 4}
     mel = {"mel_bins": 8, "mel_window": 1_024, "mel_hop": 1_024}
     audio = {"samples": 6_144, "audio_bands": 4} | mel

@@ -1,14 +1,14 @@
-"""Quickstart: Perceiver IO with Fourier pixels on 1,797 real handwritten digits (8x8).
+"""Quickstart: Perceiver IO with Fourier features on 1,797 real handwritten digits (8x8).
 
     python -m train --config=configs/digits.py --workdir=runs/digits
 
-Variants: fourier (default), learned (learned positions), perceiver (the classical one, with four
+Variants: fourier (default), learned (learned positions), perceiver (the original one, with four
 cross-attends). Two thirds of the digits train, one third is held out.
 
-On the same digits at 16x16 under noise, for which neighbours matter: noisy, a Perceiver IO;
-permuted, the same on pixels in a fixed random order; convnet, a convolutional network of as many
-parameters, and convnet-permuted. `python -m benchmarks.permuted_digits` runs these four
-(Perceiver, table 2, in small).
+On the same digits at 16x16 with noise, where neighbouring pixels matter: noisy, a Perceiver IO;
+permuted, the same with the pixels in a fixed random order; convnet, a convolutional network with as
+many parameters, and convnet-permuted. `python -m benchmarks.permuted_digits` runs these four (a
+small version of Perceiver, table 2).
 """
 
 from configs import common

@@ -8,13 +8,13 @@ tokenizer.
         --grid optim.lr=1e-4,5e-5,2e-5,1e-5 data.batch_size=16,32,64 --config.data.data_dir=DATA
 
 Variants: the eight tasks; mnli_matched and mnli_mismatched, which are mnli with one of its two
-validation sets; and all eight at once, told apart by a query for each (multitask-query), by a
+validation sets; and all eight at once, distinguished by a query per task (multitask-query), by a
 token (multitask-tokens), or by their heads alone (multitask-shared). `plus` after a comma is the
 larger model, for which --config.init_from.source must be given.
 
-The paper takes the best of its grid (table 13: the one above) for each task; the defaults here are
-one point of it. Ten epochs are read as those of each task's training set; for several tasks, of all
-together, drawn in proportion to their sizes: the paper does not tell.
+The paper reports the best point of its grid (table 13: the one above) per task; the defaults here
+are one such point. Ten epochs are taken to be of each task's training set; for several tasks, of
+all together, sampled in proportion to their sizes, which the paper does not specify.
 """
 
 from configs import common, text_classification
@@ -57,7 +57,7 @@ def get_config(arg: str = ""):
         c.data.source = "tfds_text:" + "+".join(f"glue/{task}" for task in TASKS)
     length = c.model.get_ref("max_length")
     if variant in ("multitask-shared", "multitask-tokens"):
-        length = length - 1  # a token stands before the text
+        length = length - 1  # a token precedes the text
     c.data.seq_len = length
     c.data.update(batch_size=32, eval_batch_size=32)
     c.train.update(steps=0, epochs=10.0, log_every=50, eval_every=0, save_every=0)
@@ -65,7 +65,7 @@ def get_config(arg: str = ""):
     c.optim.weight_decay = 0.01
     if "smoke" not in options:
         return c
-    # On the embedded texts, which are one task.
+    # On the bundled texts, which are a single task.
     c.model.update(classes=0, tasks=(), task_classes=(), multitask="query")
     c.data.source = "stdlib_syntax"
     c.init_from.ignore = text_classification.HEAD

@@ -9,13 +9,13 @@
     perceiver-learned, perceiver-conv       one cross-attend (Perceiver IO, table 7)
     permuted                                `perceiver` on permuted pixels (Perceiver, table 2)
     b-fourier, b-conv                       Perceiver IO B on a larger set (Perceiver IO, A.2) ...
-    b-fourier-tuned, b-conv-tuned           ... and then on ImageNet: init_from.source
+    b-fourier-tuned, b-conv-tuned           ... fine-tuned on ImageNet: init_from.source
     resnet-50, vit-b-16, transformer-64     the baselines with Fourier features (Perceiver, table 1)
     resnet-50-permuted, vit-b-16-permuted   and on permuted pixels (table 2)
     embedded                                small, on glyphs: `python -m data.prepare glyphs`
 
-Options after a comma: `modern` (not the papers': bfloat16 products, averaged weights, a batch in
-pieces, for one GPU), `smoke` (two steps of a tiny model). For another resolution set
+Options after a comma: `modern` (not from the papers: bfloat16 products, averaged weights and
+micro-batches, for one GPU), `smoke` (two steps of a tiny model). For another resolution set
 data.image_size and model.image_shape; for other data `--config.data.source=folder:PATH
 --config.model.classes=0`.
 """
@@ -27,7 +27,7 @@ _PERMUTATION = 1  # the seed of a fixed order of the pixels, after position feat
 
 
 def _perceiver_io(c):
-    """Perceiver IO, appendix A.1; where that is silent, the released training code."""
+    """Perceiver IO, appendix A.1; unstated settings are from the released training code."""
     c.train.epochs = 110.0  # A.1
     c.optim.update(name="lamb", b1=0.9, b2=0.999, eps=1e-6)  # A.1
     c.optim.update(lr=2e-3, weight_decay=0.1, clip_norm=10.0)  # A.1
@@ -39,7 +39,7 @@ def _perceiver_io(c):
 
 
 def _perceiver(c):
-    """Perceiver, section 4.1; what it does not state is as in Perceiver IO."""
+    """Perceiver, section 4.1; unstated settings are those of Perceiver IO."""
     _perceiver_io(c)
     c.train.epochs = 120.0  # 4.1
     c.optim.lr = 4e-3  # 4.1; the batch size of this rate is not stated
@@ -49,7 +49,7 @@ def _perceiver(c):
 
 
 def _pretrain(c):
-    """Perceiver IO, appendix A.2: 300M images of about 18,000 classes, which nobody else has."""
+    """Perceiver IO, appendix A.2: 300M images of about 18,000 classes, not publicly available."""
     c.data.source = "folder:data/large"  # any large set; its classes are counted
     c.data.batch_size = 8192  # A.2, on 256 TPUs
     c.model.classes = 0
@@ -71,18 +71,18 @@ def _fine_tune(c):
 
 
 def _embedded(c):
-    """The whole recipe, small enough for about an hour of one CPU core."""
+    """The whole recipe, small enough for about an hour on one CPU core."""
     c.data.update(source="tfds:glyphs", batch_size=32, eval_batch_size=69, workers=0)
     c.data.update(rand_augment_layers=1, rand_augment_magnitude=5)
-    c.data.crop_area = (0.5, 1.0)  # a smaller part of a letter is none
+    c.data.crop_area = (0.5, 1.0)  # a smaller part of a letter cannot be recognised
     c.train.update(epochs=40.0, log_every=50)
     c.optim.update(name="lamb", lr=2e-3, weight_decay=0.1, clip_norm=10.0)
     c.optim.update(schedule="constant_cosine", constant_fraction=0.5)
-    c.loss.update(mixup_alpha=0.05, label_smoothing=0.1)  # seldom an even mix: the run is short
+    c.loss.update(mixup_alpha=0.05, label_smoothing=0.1)  # rarely an even mix: the run is short
 
 
 def _modern(c):
-    """What one GPU of today is given; the papers' numbers were made without."""
+    """For one modern GPU; the papers' results do not use these settings."""
     if "operands" in c.model:
         c.model.operands = "bfloat16"  # of matrix products; sums, softmax, norms stay float32
     c.optim.ema_decay = 0.9999
@@ -97,7 +97,7 @@ _GLYPHS = {
     "stem_channels": 64,
     "stem_window": 12,
     "stem_stride": 4,
-    "bands": 2,  # more of them hide the content from a small model: it starts to learn later
+    "bands": 2,  # with more bands a small model starts to learn later
     "latents": 32,
     "latent_channels": 128,
     "layers": 3,
@@ -145,6 +145,6 @@ def get_config(arg: str = ""):
         _modern(c)
     if "smoke" not in options:
         return c
-    c.data.update(source="digits", image_size=16)  # the true channels, on embedded pictures
+    c.data.update(source="digits", image_size=16)  # the real number of channels, on bundled images
     c.init_from.source = ""
     return common.shrink(c, image_shape=(16, 16, 3), classes=10)

@@ -2,25 +2,25 @@
 
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
 
-For machines at hand: embedded (default; a laptop, minutes; on the Python standard library's own
-text, which is on every machine), performer (the same task and machine; a Transformer whose
-attention is linear in the window), small (11M parameters; one GPU, about half an hour), base (50M;
-one GPU, a day). The paper's: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model
-file, see `python -m data.prepare sentencepiece`), and the Transformers that they are compared
-with: bert-base (110M, on the same subwords; post-norm as BERT, `--config.model.residual=pre_norm`
-for the other) and bert-bytes (20M). performer-bytes is the latter with the usual random features of
-2009.14794, no row of either paper. These six read stores `c4` and `wikipedia` in
-`--config.data.data_dir`, 70 and 30 percent of the tokens, 10 documents to a crop (appendix F.3),
-which `python -m data.prepare text` writes; the others read the embedded text, and
-`--config.data.source=text:NAME` any other.
+Small variants: embedded (default; a laptop, minutes; on the text of the Python standard library,
+which every machine has), performer (the same task and machine; a Transformer whose attention is
+linear in the window), small (11M parameters; one GPU, about half an hour), base (50M; one GPU, a
+day). From the paper: bytes (201M), bytes-plus (425M), sentencepiece (223M; needs a model file, see
+`python -m data.prepare sentencepiece`), and the Transformers they are compared with: bert-base
+(110M, on the same subwords; post-norm like BERT, `--config.model.residual=pre_norm` for pre-norm)
+and bert-bytes (20M). performer-bytes is the latter with the usual random features of 2009.14794 and
+is not in either paper. These six read the stores `c4` and `wikipedia` in `--config.data.data_dir`,
+70 and 30 percent of the tokens, 10 documents per crop (appendix F.3), written by
+`python -m data.prepare text`; the others read the bundled text, or any other store with
+`--config.data.source=text:NAME`.
 
-The paper's batch of 2,048 fits on many devices only. A variant followed by ",modern" is for one
-GPU: bfloat16 products, and the same batch in pieces of 128 windows one after another, whose
-gradients are added up; `--config.train.micro_batches` sets other pieces (a number that divides
+The paper's batch of 2,048 needs many devices. A variant followed by ",modern" is for one GPU:
+bfloat16 products, and the same batch in micro-batches of 128 windows whose gradients are
+accumulated; `--config.train.micro_batches` sets another number of them (a divisor of
 batch / devices).
 
-How long one GPU takes: a step costs three forward passes of a batch, which `python -m
-perceiver.describe` counts; at S FLOP/s in practice, steps * batch * 3 * forward / S seconds:
+Training time on one GPU: a step costs three forward passes of a batch, whose FLOPs `python -m
+perceiver.describe` counts; at an achieved S FLOP/s, steps * batch * 3 * forward / S seconds:
 
   variant   forward    windows           FLOP       at S = 50e12   at S = 100e12
   small     3.5e9      50,000 x 256      1.3e17     44 minutes     22 minutes
@@ -37,7 +37,7 @@ _EMBEDDED = {
     "kind": "masked_lm",
     "max_length": 128,
     "embedding_channels": 128,
-    # Smaller than the released models' 1.0, with which logits start far too large.
+    # Smaller than the released models' 1.0, which makes the initial logits far too large.
     "embedding_scale": 0.1,
     "position_scale": 0.1,
     # Training was at 3.86 bits after 1,000 steps, instead of 4.24 after 2,000 (one run each).
@@ -64,7 +64,7 @@ _PERFORMER = {
     "position_start": "sinusoids",
     "kernel": "favor_relu",
     "kernel_features": 64,  # for heads of 24 channels
-    "kernel_redraw": False,  # as is usual with ReLU; drawn anew, small models learn less of them
+    "kernel_redraw": False,  # as is usual with ReLU; redrawing them hurts small models
 }
 _SMALL = {
     **_EMBEDDED,
@@ -93,7 +93,7 @@ _BASE = {
     "self_qk_channels": 256,
     "query_qk_channels": 256,
 }
-# DeepNet's depth at 1/16 of its width. Of 16 bytes, since a window's attention is quick to learn.
+# DeepNet's depth at 1/16 of its width; windows of 16 bytes, as their attention is quick to learn.
 _DEEPNET = {
     "kind": "masked_lm_transformer",
     "max_length": 16,
@@ -123,7 +123,7 @@ _MODELS = {
 }
 VARIANTS = tuple(_MODELS)
 
-_PIECE = 128  # windows of 2,048 bytes that one GPU works through at a time
+_PIECE = 128  # windows of 2,048 bytes that one GPU processes at a time
 
 
 def get_config(arg: str = ""):
@@ -135,7 +135,7 @@ def get_config(arg: str = ""):
     c.optim.update(schedule="warmup_cosine", weight_decay=0.01)
     _RECIPES.get(variant, _paper)(c)
     if variant in ("sentencepiece", "bert-base"):
-        c.data.tokenizer = "sentencepiece.model"  # in the folder where training is started
+        c.data.tokenizer = "sentencepiece.model"  # relative to the working directory
     if "modern" in options:
         _modern(c)
     if "smoke" not in options:
@@ -150,8 +150,8 @@ def get_config(arg: str = ""):
 def _embedded(c):
     """Two CPU cores, half an hour.
 
-    Of hidden words this model learns little in that time: 4.91 bits, the bigram being at 4.99, with
-    twice the windows, latents and batch, 6 layers and 3,000 steps. So single bytes are hidden.
+    With masked words the model learns little in that time: 4.91 bits against a bigram's 4.99, with
+    twice the window, latents and batch, 6 layers and 3,000 steps. So single bytes are masked.
     """
     c.data.update(masking="byte", batch_size=16, eval_batch_size=256)
     c.train.update(steps=8000, log_every=100, eval_every=1000, save_every=1000)
@@ -165,11 +165,11 @@ def _performer(c):
 
 
 def _deepnet(c):
-    """One core, eight minutes: 1,000 layers show that they learn, not how far.
+    """One core, eight minutes: shows that 1,000 layers do learn, not how far.
 
-    LAMB moves each matrix by a part of its own norm. Adam moves all of them alike: at a rate that
-    suits the embedding, 2,000 branches that start small move the output too far together, and
-    after 170 steps these layers knew as little as post-norm ones.
+    LAMB scales the update of each matrix by the norm of that matrix. Adam updates all alike: at a
+    rate that suits the embedding, 2,000 branches that start small together change the output too
+    much, and after 170 steps these layers had learned as little as post-norm ones.
     """
     c.data.update(masking="byte", batch_size=16, eval_batch_size=256, eval_examples=1024)
     c.train.update(steps=400, log_every=10, eval_every=100, save_every=400)
@@ -193,7 +193,7 @@ def _base(c):
 
 
 def _paper(c):
-    """Perceiver IO, table 12; the mixture is of appendix F.3."""
+    """Perceiver IO, table 12; the mixture is from appendix F.3."""
     c.data.update(source="text:c4+wikipedia", weights=(0.7, 0.3), documents=10)
     c.data.update(batch_size=2048, eval_batch_size=256)
     c.train.update(steps=500_000, log_every=100, eval_every=10_000, save_every=5_000)
@@ -201,9 +201,9 @@ def _paper(c):
 
 
 def _modern(c):
-    """What one GPU of today is given."""
+    """For one modern GPU."""
     c.model.operands = "bfloat16"  # of matrix products; sums, softmax, norms stay float32
-    if c.model.max_length > 512:  # shorter windows fit at once
+    if c.model.max_length > 512:  # shorter windows need no micro-batches
         c.train.micro_batches = max(1, c.data.batch_size // _PIECE)
 
 

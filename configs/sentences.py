@@ -1,12 +1,12 @@
-r"""Sentence embeddings (Sentence-BERT, section 3) by any encoder of texts here.
+r"""Sentence embeddings (Sentence-BERT, section 3) with any text encoder of this library.
 
     python -m train --config=configs/sentences.py --workdir=runs/docstrings
-    python -m train.evaluate runs/docstrings       # recall among all held-out texts, beside chance
+    python -m train.evaluate runs/docstrings       # recall among all held-out texts, next to chance
     python -m perceiver.predict runs/docstrings "Add up numbers.[SEP]Return the sum of all items."
 
-Variants on the standard library's docstrings, where the summary has to find its body (in-batch
-negatives): embedded (default; a Perceiver, minutes on one core) and embedded-transformer. The
-paper's, from a masked language model of bytes, every one of `--config.init_from.source`:
+Variants on the standard library's docstrings, which match a summary to its body (in-batch
+negatives): embedded (default; a Perceiver, minutes on one core) and embedded-transformer. Variants
+of the paper, which start from a byte-level masked language model, `--config.init_from.source`:
 
     python -m data.prepare tfds snli --data_dir=DATA           # multi_nli and glue/stsb likewise
     python -m train --config=configs/sentences.py:nli --workdir=runs/nli --config.data.data_dir=DATA
@@ -23,8 +23,8 @@ from configs import common, masked_lm
 from perceiver.kinds import released
 
 VARIANTS = ("embedded", "embedded-transformer", "nli", "stsb", "nli-stsb", "sick", "triplets")
-# Parameters that a language model has and this head has not, or the other way round. With
-# pooling=latent its decoder fits: ("outputs/b", "outputs/queries") is what to leave then.
+# Parameters that only the language model or only this head has. With pooling=latent the decoder
+# of the language model fits: ignore ("outputs/b", "outputs/queries") then.
 HEAD = ("outputs",)
 
 _EMBEDDED = {
@@ -48,7 +48,7 @@ def get_config(arg: str = ""):
         model["body"] = "transformer"
     c = common.get_config("sentences", model)
     c.init_from.ignore = HEAD
-    c.data.seq_len = 0  # what the model reads, which the pooling decides too
+    c.data.seq_len = 0  # the model's maximum, which also depends on the pooling
     c.optim.update(name="adamw", schedule="warmup_cosine")
     (_embedded if embedded else _paper)(c)
     if variant == "nli":
@@ -94,7 +94,7 @@ def _embedded(c):
 def _paper(c):
     """Section 3.1: batch 16, Adam, 2e-5, linear warm-up over 10 % of the training data.
 
-    What follows the warm-up is not told; here it is a cosine to 0. Nor are clipping and decay told.
+    The schedule after the warm-up is not stated (here a cosine to 0), nor are clipping and decay.
     """
     c.init_from.source = "masked-lm-bytes"
     c.data.update(batch_size=16, eval_batch_size=64)
@@ -103,7 +103,7 @@ def _paper(c):
 
 
 def shrink(c):
-    """Returns the smoke form: a tiny model, afresh, on the embedded data."""
+    """Returns the smoke form: a tiny untrained model on the bundled data."""
     c.init_from.source = ""
     c.optim.warmup_fraction = 0.0
     sizes = {"cross_v_channels": 32, "embedding_channels": 32, "query_heads": 2}

@@ -1,4 +1,4 @@
-r"""Classification of texts by a Perceiver IO, from a pre-trained masked language model or afresh.
+r"""Text classification by a Perceiver IO, from a pre-trained masked language model or from scratch.
 
     python -m train --config=configs/masked_lm.py:embedded --workdir=runs/bytes
     python -m train --config=configs/text_classification.py --workdir=runs/syntax \
@@ -7,19 +7,19 @@ r"""Classification of texts by a Perceiver IO, from a pre-trained masked languag
     python -m train --config=configs/text_classification.py:released --workdir=runs/mine \
         --config.data.source=rows:FILE.csv --config.data.label_field=LABEL
 
-Variants: embedded (default; the model of `configs/masked_lm.py:embedded`, telling what the middle
-of 128 bytes of Python is: a comment, a name, a number, ...) and released (201M parameters, from the
-released language model). `data.source` is rows:PATH, a table with texts and labels of your own, or
+Variants: embedded (default; the model of `configs/masked_lm.py:embedded`, which classifies the
+middle of 128 bytes of Python: a comment, a name, a number, ...) and released (201M parameters, from
+the released language model). `data.source` is rows:PATH, your own table of texts and labels, or
 tfds_text:NAME; the number of classes comes from the data.
 
-Of the pre-trained model the encoder and the decoder's weights are taken; its query, one for each
-place, and its bias are left, and a query and an MLP start afresh (Perceiver IO, section 4.1).
+The encoder and the decoder weights come from the pre-trained model; its position queries and bias
+are dropped, and a new query and MLP are initialised (Perceiver IO, section 4.1).
 """
 
 from configs import common, masked_lm
 
 VARIANTS = ("embedded", "released")
-# Parameters that a language model has in another form, or not at all.
+# Parameters that a language model has in another form, or lacks.
 HEAD = ("outputs/b", "outputs/queries", "outputs/head")
 
 _LANGUAGE_MODELS = {"embedded": "embedded", "released": "bytes"}
@@ -47,7 +47,7 @@ def get_config(arg: str = ""):
 
 
 def shrink(c):
-    """Returns the smoke form: a tiny model, afresh, on the embedded data."""
+    """Returns the smoke form: a tiny untrained model on the bundled data."""
     c.init_from.source = ""
     sizes = {"cross_v_channels": 32, "embedding_channels": 32, "query_heads": 2}
     narrow = dict.fromkeys(("cross_qk_channels", "self_qk_channels", "query_qk_channels"), 16)

@@ -145,7 +145,7 @@ def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8
     module = _module(config.source)
     if not hasattr(module, "stream"):
         raise ValueError(
-            f"data.source {config.source!r} is no text: choose stdlib_text or text:NAME"
+            f"data.source {config.source!r} is not a text source: choose stdlib_text or text:NAME"
         )
     return module.stream(config, split)
 

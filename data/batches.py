@@ -106,11 +106,11 @@ class Batches:
         """
         delivered = state.get("batches")
         if not isinstance(delivered, int) or set(state) != {"batches"} or delivered < 0:
-            raise ValueError(f'a state is {{"batches": k}} with k >= 0, got {state}')
+            raise ValueError(f'the state must be {{"batches": k}} with k >= 0, got {state}')
         if self.num_batches is not None and delivered > self.num_batches:
             raise ValueError(
-                f"state {state} lies past the pass of {self.num_batches} batches: "
-                "it belongs to another split or batch size"
+                f"state {state} is past the last of {self.num_batches} batches: "
+                "it was saved with another split or batch size"
             )
         self._start_at(delivered)
 
@@ -131,10 +131,10 @@ class Batches:
             if "Worker process was terminated" not in str(error):
                 raise
             raise ChildProcessError(
-                f"a process of data.workers={self._workers} died while it made batches from number "
-                f"{self._delivered} on ({error}). Code -9 often means that the machine has no "
-                "memory left: lower data.workers or data.batch_size; then start the command "
-                "again: it goes on from the last checkpoint"
+                f"one of data.workers={self._workers} processes died while preparing batch "
+                f"{self._delivered} or a later one ({error}). Exit code -9 often means that the "
+                "machine ran out of memory: lower data.workers or data.batch_size, then run the "
+                "command again; it resumes from the last checkpoint"
             ) from error
 
     def _grain_iterator(self) -> grain.DatasetIterator:

@@ -37,7 +37,7 @@ def open_builder(
         ) from None
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
-            f"{name!r} under {folder} has files of format {builder.info.file_format.value!r}, "
-            f"which give no random access: run {command(folder)} with another data_dir"
+            f"{name!r} under {folder} has files in format {builder.info.file_format.value!r}, "
+            f"which does not allow random access: run {command(folder)} with another data_dir"
         )
     return builder

@@ -34,7 +34,7 @@ class Share:
             below = self.batch_size - self.batch_size % self.host_count
             choices = [size for size in (below, below + self.host_count) if size]
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide by {self.host_count} hosts: "
+                f"batch_size {self.batch_size} is not divisible by {self.host_count} hosts: "
                 f"use {' or '.join(map(str, choices))}"
             )
 

@@ -74,5 +74,6 @@ def _check(asked: int, total: int, split: str) -> None:
     if not 0 < asked <= total:
         field = {"train": "train_examples", "validation": "eval_examples"}[split]
         raise ValueError(
-            f"data.{field}={asked} must be 1 to {total}, the examples of the {split} split; 0: all"
+            f"data.{field}={asked} must be between 1 and {total}, the size of the {split} split; "
+            "0: all"
         )

@@ -1,7 +1,7 @@
 # What the launchers share. Sourced by them, after `set -euo pipefail`; needs bash 3.2 or newer.
 # shellcheck shell=bash disable=SC2034,SC2154
 
-# How `python -m train` ends: train/guard/exits.py.
+# How `python -m train` ends: train/guard/exit_codes.py.
 PREEMPTED=75
 HUNG=76
 ATTEMPTS=20 # starts in all, before a launcher gives up; the default of every --attempts
@@ -20,7 +20,7 @@ help() {
 }
 
 # need TOOL REMEDY
-need() { command -v "$1" >/dev/null 2>&1 || die "there is no $1 on PATH; $2"; }
+need() { command -v "$1" >/dev/null 2>&1 || die "$1 is not on PATH; $2"; }
 
 # need_value NAME VALUE EXAMPLE
 need_value() { [ -n "$2" ] || die "$1 is missing, such as $1=$3"; }
@@ -28,18 +28,18 @@ need_value() { [ -n "$2" ] || die "$1 is missing, such as $1=$3"; }
 # need_count NAME VALUE: a whole number of at least 1.
 need_count() {
   case $2 in
-    '' | *[!0-9]* | 0*) die "$1=$2 must be a whole number of at least 1" ;;
+    '' | *[!0-9]* | 0*) die "$1=$2 must be an integer of at least 1" ;;
   esac
 }
 
 # need_seconds NAME VALUE: a whole number.
 need_seconds() {
   case $2 in
-    '' | *[!0-9]*) die "$1=$2 must be a whole number of seconds" ;;
+    '' | *[!0-9]*) die "$1=$2 must be an integer number of seconds" ;;
   esac
 }
 
-# Checks the words behind `--`, which go to `python -m train` as they are.
+# Checks the arguments after `--`, which are passed to `python -m train` unchanged.
 check_words() {
   local word config='' workdir=''
   for word in "$@"; do
@@ -47,11 +47,11 @@ check_words() {
       --config=*) config=$word ;;
       --workdir=*) workdir=$word ;;
       --coordinator=* | --processes=* | --process=*)
-        die "$word is for the launcher to set, on each host another; leave it out" ;;
+        die "$word is set by the launcher, differently on each host; leave it out" ;;
     esac
   done
   [ -n "$config" ] && [ -n "$workdir" ] ||
-    die "behind -- come the words of python -m train: --config=FILE:VARIANT --workdir=DIR ..."
+    die "after --, give the arguments of python -m train: --config=FILE:VARIANT --workdir=DIR ..."
 }
 
 # Words as a POSIX shell reads them back, whatever they hold.
@@ -89,7 +89,7 @@ join() {
   done
 }
 
-# Whether a run that ended with this code is to be started again: it was told to stop, it hung
+# Whether a run that ended with this code is to be restarted: it was preempted, it hung
 # (another host is gone), a signal killed it (128 + signal; JAX aborts so when it loses a host),
 # or the connection broke (255). Other codes are final: what the message says has to change.
 again() { [ "$1" = "$PREEMPTED" ] || [ "$1" = "$HUNG" ] || [ "$1" -ge 128 ]; }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What ssh.sh and tpu_pod.sh run on each host, in the checkout: a training that goes on saving when
-# the launcher or the connection to it is gone, and of which there is one at a time.
+# What ssh.sh and tpu_pod.sh run on each host, in the checkout: a training that still saves when the
+# launcher or the connection to it is gone, and of which only one runs at a time.
 #
 #   bash launch/host.sh --key=NAME [--leash] [--grace=120] [--wait=300] -- COMMAND ...
-#   bash launch/host.sh --key=NAME --stop          tells it to stop (SIGTERM)
+#   bash launch/host.sh --key=NAME --stop          asks it to stop (SIGTERM)
 #
 # It waits up to --wait seconds for an earlier command of the same key on this machine (one whose
-# connection broke, say: two lives must not write one run). With --leash the command is told to stop
-# when standard input ends, and killed --grace seconds later. Output that nobody takes any more is
+# connection broke, say: two processes must not write one run). With --leash it is asked to stop
+# when standard input ends, and killed --grace seconds later. Output that nobody reads any more is
 # dropped, where the command would otherwise fail at its next line.
 
 set -euo pipefail
@@ -38,7 +38,7 @@ need "$1" "bash launch/setup.sh makes the environment"
 
 exec 9>"$note.lock"
 if command -v flock >/dev/null && ! flock --wait "$patience" 9; then
-  say "an earlier training ($(cat "$note.pid")) still runs on $(hostname) after $patience s"
+  say "an earlier training ($(cat "$note.pid")) is still running on $(hostname) after $patience s"
   exit "$HUNG"
 fi
 

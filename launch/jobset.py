@@ -3,10 +3,10 @@
     python launch/jobset.py --name=run-a --image=REGISTRY/perceiver:TAG --hosts=4 \
         --accelerator=gpu --devices=8 --dry-run -- --config=... --workdir=gs://BUCKET/run-a
 
-On GPUs the processes are told their coordinator; on TPUs (GKE) JAX learns from the machines who
-takes part, and `--tpu` and `--topology` choose the slice. `--claim` mounts a persistent volume
-claim (ReadWriteMany) at /runs, where no object storage is at hand. With `--dry-run` the manifest is
-printed. The image is made of `launch/Containerfile`.
+On GPUs the processes get the coordinator's address; on TPUs (GKE) JAX discovers the other processes
+itself, and `--tpu` and `--topology` choose the slice. Without object storage, `--claim` mounts a
+persistent volume claim (ReadWriteMany) at /runs. With `--dry-run` the manifest is only printed. The
+image is built from `launch/Containerfile`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
         print(manifest, end="")
         return
     if shutil.which("kubectl") is None:
-        sys.exit("launch: there is no kubectl on PATH; install it, or print with --dry-run")
+        sys.exit("launch: kubectl is not on PATH; install it, or print the manifest with --dry-run")
     command = ["kubectl", "apply", "--filename=-"]
     sys.exit(subprocess.run(command, input=manifest, text=True, check=False).returncode)
 
@@ -42,23 +42,34 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--name", required=True, help="of the JobSet")
+    parser.add_argument("--name", required=True, help="name of the JobSet")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--image", required=True)
     parser.add_argument("--accelerator", required=True, choices=RESOURCES)
-    parser.add_argument("--hosts", required=True, type=_count, help="Pods (TPU: of one slice)")
-    parser.add_argument("--devices", required=True, type=_count, help="GPUs or chips of a host")
-    parser.add_argument("--slices", default=1, type=_count, help="TPU: slices")
-    parser.add_argument("--tpu", default="", help="TPU: such as tpu-v5-lite-podslice")
-    parser.add_argument("--topology", default="", help="TPU: such as 4x4")
-    parser.add_argument("--attempts", default=20, type=_count, help="starts in all")
-    parser.add_argument("--grace", default=120, type=_count, help="seconds to save in")
-    parser.add_argument("--port", default=12355, type=_count, help="of the coordinator")
-    parser.add_argument("--service-account", default="default", help="that may write --workdir")
-    parser.add_argument("--claim", default="", help="a persistent volume claim, mounted at /runs")
-    parser.add_argument("--root", action="store_true", help="where device files are root's")
-    parser.add_argument("--spot", action="store_true", help="GKE: on spot nodes")
-    parser.add_argument("--dry-run", action="store_true", help="print the manifest")
+    parser.add_argument(
+        "--hosts", required=True, type=_count, help="number of Pods (TPU: per slice)"
+    )
+    parser.add_argument("--devices", required=True, type=_count, help="GPUs or TPU chips per host")
+    parser.add_argument("--slices", default=1, type=_count, help="TPU: number of slices")
+    parser.add_argument("--tpu", default="", help="TPU: type, such as tpu-v5-lite-podslice")
+    parser.add_argument("--topology", default="", help="TPU: slice topology, such as 4x4")
+    parser.add_argument("--attempts", default=20, type=_count, help="maximum number of starts")
+    parser.add_argument(
+        "--grace",
+        default=120,
+        type=_count,
+        help="seconds that a Pod has to save before it is killed",
+    )
+    parser.add_argument("--port", default=12355, type=_count, help="port of the coordinator")
+    parser.add_argument(
+        "--service-account", default="default", help="service account that may write to --workdir"
+    )
+    parser.add_argument("--claim", default="", help="persistent volume claim to mount at /runs")
+    parser.add_argument(
+        "--root", action="store_true", help="run as root, where only root can open the devices"
+    )
+    parser.add_argument("--spot", action="store_true", help="GKE: use spot nodes")
+    parser.add_argument("--dry-run", action="store_true", help="print the manifest and stop")
     own, words = _split(arguments)
     options = parser.parse_args(own)
     problem = _problem(options, words)
@@ -129,28 +140,28 @@ def _problem(options: argparse.Namespace, words: list[str]) -> str | None:
     """Returns what does not fit together, and the remedy."""
     for prefix in ("--config=", "--workdir="):
         if not any(word.startswith(prefix) for word in words):
-            return f"behind -- come the words of python -m train; {prefix}... is missing"
+            return f"after --, give the arguments of python -m train; {prefix}... is missing"
     for word in words:
         if word.startswith(_OURS):
-            return f"{word} is set here, for each host another; leave it out"
+            return f"{word} is set by the launcher, differently on each host; leave it out"
         if "$(" in word:
-            return f"{word}: Kubernetes would replace $(...); write $$(...)"
+            return f"{word}: Kubernetes would expand $(...); write $$(...)"
     if options.accelerator == "tpu" and not (options.tpu and options.topology):
         return "a TPU slice needs --tpu (tpu-v5-lite-podslice) and --topology (4x4)"
     if options.accelerator == "gpu" and (options.slices > 1 or options.tpu or options.topology):
-        return "--slices, --tpu and --topology are of TPUs; for GPUs give --hosts"
+        return "--slices, --tpu and --topology are for TPUs; for GPUs give --hosts"
     workdir = [word for word in words if word.startswith("--workdir=")][-1].partition("=")[2]
     if "://" not in workdir and not (options.claim and workdir.startswith("/runs")):
         return (
-            f"--workdir={workdir} would be lost with the Pod: give an object store (gs://...), or "
-            "a folder in /runs and --claim"
+            f"--workdir={workdir} would be lost with the Pod: use object storage (gs://...), or a "
+            "folder in /runs with --claim"
         )
     return None
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer of at least 1")
     return int(text)
 
 

@@ -4,7 +4,7 @@
 #   bash launch/setup.sh cpu|cuda|tpu [PYTHON] [--dry-run]
 #
 # PYTHON is 3.11 or newer (by default the first of python3.11, python3.12, python3.13 and python3).
-# Where there is none, as on TPU VMs of Ubuntu 22.04, uv brings one along. Safe to repeat.
+# Where there is none, as on TPU VMs with Ubuntu 22.04, uv installs one. Safe to repeat.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,11 +21,11 @@ for word in "$@"; do
     *) python=$word ;;
   esac
 done
-[ -n "$accelerator" ] || die "for which accelerator? bash launch/setup.sh cpu, cuda or tpu"
+[ -n "$accelerator" ] || die "the accelerator is missing: bash launch/setup.sh cpu, cuda or tpu"
 
 is_new() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 if [ -n "$python" ]; then
-  is_new "$python" || die "$python does not run, or is older than 3.11; name another one"
+  is_new "$python" || die "$python does not run, or is older than 3.11; give another one"
 else
   for name in python3.11 python3.12 python3.13 python3; do
     if is_new "$name"; then python=$name && break; fi

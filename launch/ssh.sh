@@ -6,13 +6,13 @@
 #
 # Each machine has the same checkout at DIR (the present folder by default), with an environment
 # (`bash launch/setup.sh cuda`), and sees the same --workdir: a network file system or an object
-# store. Keys must allow `ssh HOST` without a question. The first host is the coordinator; the
+# store. Keys must allow `ssh HOST` without a prompt. The first host is the coordinator; the
 # others reach its port. OPTIONS for ssh go into ~/.ssh/config, or in SSH_OPTIONS.
 #
-# One host ends with an error: the others are told to stop (SIGTERM, --grace seconds later SIGKILL).
-# One ends because it was preempted: the others have --grace seconds to end by themselves.
-# The first to fail decides: codes 75 (preempted) and 76 (hung), a signal or a lost connection start
-# all again, --pause seconds later and at most --attempts times; any other code is final.
+# If a host ends with an error, the others are stopped (SIGTERM, --grace seconds later SIGKILL). If
+# one ends because it was preempted, the others have --grace seconds to end by themselves.
+# The first to fail decides: codes 75 (preempted) and 76 (hung), a signal or a lost connection restart
+# all hosts, --pause seconds later and at most --attempts times; any other code is final.
 # SIGTERM or Ctrl-C here stops all hosts, which save first. If this script itself is killed, or a
 # connection lost, the hosts notice (their standard input ends), save and stop.
 
@@ -138,7 +138,7 @@ for ((attempt = 1; ; attempt++)); do
     say "stopped; $said"
     exit "$code"
   elif ! again "$code"; then
-    say "$said: see its message. Not started again"
+    say "$said: see its message. Not restarted"
     exit "$code"
   elif [ "$attempt" -ge "$attempts" ]; then
     say "$said; that was the last of $attempts attempts"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: asks for it, sets it up, trains, starts again after a preemption,
-# gives it back. ACTION is one of these steps, or `all`:
+# Trains on a Cloud TPU slice: requests it, sets it up, trains, restarts after a preemption, deletes
+# it. ACTION is one of these steps, or `all`:
 #
 #   launch/tpu_pod.sh create|setup|train|stop|delete|all --name=NAME --zone=ZONE
 #       --type=v5litepod-64 --runtime=v2-alpha-tpuv5-lite [--project=PROJECT] [--nodes=1] [--spot]
 #       [--revision=HEAD] [--directory=perceiver] [--attempts=20] [--pause=30] [--keep] [--dry-run]
 #       -- --config=... --workdir=gs://BUCKET/RUN
 #
-# The code is `git archive` of --revision: what is not committed does not travel. --nodes above 1
-# asks for several slices as one queued resource (named NAME-0, NAME-1, ...). JAX learns from the
-# machines who takes part. --workdir is on object storage: the machines do not outlive the slice.
+# The code is `git archive` of --revision: uncommitted changes are not included. --nodes above 1
+# requests several slices as one queued resource (named NAME-0, NAME-1, ...). JAX discovers the
+# processes itself. --workdir must be on object storage: the machines do not outlive the slice.
 #
-# Code 75 (preempted), 76 (hung), a signal or a lost connection start the training again; where the
-# slice itself is gone, it is asked for again. At most --attempts starts. Other codes are final.
+# Code 75 (preempted), 76 (hung), a signal or a lost connection restart the training; if the slice
+# itself is gone, it is requested again. At most --attempts starts. Other codes are final.
 # The slice is deleted at the end of `all`, unless --keep. Ctrl-C or SIGTERM here stops the training
 # (it saves) and leaves the slice: `stop` and `delete` are commands too.
 
@@ -47,7 +47,7 @@ done
 case $action in
   create | setup | train | stop | delete | all) ;;
   --help) help "$0" ;;
-  *) die "the first word is create, setup, train, stop, delete or all; see $0 --help" ;;
+  *) die "ACTION must be create, setup, train, stop, delete or all; see $0 --help" ;;
 esac
 need_value --name "$name" perceiver
 need_value --zone "$zone" us-central1-a
@@ -62,7 +62,7 @@ case $action in train | all) check_words "$@" ;; esac
 case $action in setup | train | all)
   need git "the code travels as git archive"
   commit=$(git -C "$(dirname "$0")/.." rev-parse --verify --quiet "$revision^{commit}") ||
-    die "--revision=$revision is no commit of this checkout"
+    die "--revision=$revision is not a commit of this checkout"
 esac
 [ $dry_run = 1 ] || need gcloud "install the Google Cloud CLI"
 
@@ -162,7 +162,7 @@ stop() { everywhere "cd $(quoted "$directory") && bash launch/host.sh --key=tpu 
 
 delete() { run gcloud compute tpus queued-resources delete "$name" "${place[@]}" --force --quiet; }
 
-# The whole life: until the run is complete, an error is final, or the attempts are used up.
+# All steps: until the run is complete, an error is final, or the attempts are used up.
 train_again_and_again() {
   local attempt code now
   for ((attempt = 1; ; attempt++)); do

@@ -15,7 +15,7 @@
 # # Train a Perceiver IO, use it, and look at what it attends to
 #
 # A small Perceiver IO learns 1,797 real handwritten digits of 8x8 pixels: every pixel, with the
-# Fourier features of its place, is one element of the byte array, and 32 latents read all 64.
+# Fourier features of its position, is one element of the byte array, and 32 latents read all 64.
 # Training takes a few minutes on two CPU cores. Run this notebook from a checkout of the project.
 
 # %%
@@ -39,7 +39,7 @@ config.placement = "single"
 print(config.model)
 
 # %%
-# @title What that model is
+# @title A summary of the model
 from perceiver import describe, summary
 
 print(describe.render("digits", summary.summarize(config.model.to_dict())))
@@ -60,7 +60,7 @@ Image(filename=folder / "curves.png")
 
 # %% [markdown]
 # ## Predict
-# The run exported its model into `model/`. It needs nothing but the library `perceiver`; from the
+# The run exported its model into `model/`. Using it needs only the library `perceiver`; from the
 # command line it is `python -m perceiver.predict RUN IMAGE...`.
 
 # %%
@@ -73,7 +73,7 @@ for file, labels in zip(files, model.classify(files, top_k=3), strict=True):
 
 # %% [markdown]
 # ## Look at attention
-# One row per image: the mean over all latents, and the latents that look most sharply.
+# One row per image: the mean over all latents, and the latents with the sharpest attention.
 
 # %%
 Image(filename=folder / "attention.png")

@@ -12,10 +12,10 @@
 # ---
 
 # %% [markdown]
-# # Fill in bytes, and see what the latents read
+# # Fill in masked bytes, and see what the latents attend to
 #
 # Perceiver IO's language model reads UTF-8 bytes: no tokenizer, any script. 201 million parameters,
-# 256 latents, 26 layers. It was trained to fill in hidden bytes.
+# 256 latents, 26 layers. It was trained to fill in masked bytes.
 
 # %%
 # @title Setup
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))  # in a checkout, which need not be installed
 SMOKE = bool(os.environ.get("CI"))  # a small untrained model, to try the notebook itself
 
 # %%
-# @title The model: the released weights where there is a network, else a small one, untrained
+# @title The model: the released weights, or a small untrained model when offline
 import perceiver
 
 small = {
@@ -68,14 +68,14 @@ for span in filled.spans:
 filled.text
 
 # %% [markdown]
-# Each byte has candidates of its own, given everything that is not hidden:
+# Each byte has its own candidates, given everything that is not masked:
 
 # %%
 for candidates in filled.spans[0].candidates:
     print("  ".join(f"{byte!r} {probability:.2f}" for byte, probability in candidates))
 
 # %% [markdown]
-# Several texts at once, and spans instead of marks:
+# Several texts at once, with spans instead of marks:
 
 # %%
 texts = ["The capital of France is Paris.", "Ein Satz auf Deutsch, mit Umlauten: schön."]
@@ -84,7 +84,7 @@ for filled in model.fill_mask(texts, spans=[[(25, 30)], [(4, 8)]]):
 
 # %% [markdown]
 # ## What the latents attend to
-# One row for each of the latents that look most sharply, one column for each byte; heads averaged.
+# One row for each of the latents with the sharpest attention, one column per byte; heads averaged.
 
 # %%
 import matplotlib.pyplot as plt
@@ -102,7 +102,7 @@ plt.show()
 
 # %% [markdown]
 # ## Embeddings
-# The mean of the latents, for whatever comes next; `pool=None` gives all of them.
+# The mean of the latents, for downstream tasks; `pool=None` returns all of them.
 
 # %%
 embedded = model.embed(["a cat sat on the mat", "a dog lay on the rug", "stocks fell sharply"])

@@ -12,10 +12,10 @@
 # ---
 
 # %% [markdown]
-# # Classify pictures with the three released ImageNet models
+# # Classify images with the three released ImageNet models
 #
-# One architecture, three ways to say where a pixel is: Fourier features of its place (no knowledge
-# of images at all), learned positions, or a convolution before the Perceiver.
+# One architecture, three ways to encode the position of a pixel: Fourier features (no assumptions
+# about images at all), learned positions, or a convolution before the Perceiver.
 
 # %%
 # @title Setup
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))  # in a checkout, which need not be installed
 SMOKE = bool(os.environ.get("CI"))  # a small untrained model, to try the notebook itself
 
 # %%
-# @title The models: the released weights where there is a network, else small ones, untrained
+# @title The models: the released weights, or small untrained models when offline
 import perceiver
 
 NAMES = ["imagenet-fourier", "imagenet-learned", "imagenet-conv"]
@@ -67,7 +67,7 @@ for name, model in zip(NAMES, models, strict=True):
     print(f"{name}: this is {model.source}")
 
 # %%
-# @title A picture: yours, or a drawn one
+# @title An image: yours, or a synthetic one
 import numpy as np
 from PIL import Image
 
@@ -88,8 +88,8 @@ for name, model in zip(NAMES, models, strict=True):
 
 # %% [markdown]
 # ## What the latents attend to
-# The mean over all latents, and the latents that look most sharply; each model has a grid of its
-# own.
+# The mean over all latents, and the latents with the sharpest attention; each model has its own
+# grid.
 
 # %%
 import matplotlib.pyplot as plt
@@ -107,7 +107,7 @@ plt.show()
 
 # %% [markdown]
 # ## Another size
-# Fourier positions are computed for any grid, learned ones are interpolated.
+# Fourier positions are computed for any grid; learned positions are interpolated.
 
 # %%
 height, width = (40, 48) if models[0].spec.image_shape[0] < 224 else (256, 320)

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Optical flow: how each pixel moved between two frames
 #
-# Perceiver IO's flow model sees 3x3 patches of both frames, and asks for the motion of every pixel
+# Perceiver IO's flow model reads 3x3 patches of both frames, and predicts the motion of every pixel
 # with that pixel's own features as the query. Frames of any size are cut into overlapping tiles.
 
 # %%
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))  # in a checkout, which need not be installed
 SMOKE = bool(os.environ.get("CI"))  # a small untrained model, to try the notebook itself
 
 # %%
-# @title The model: the released weights where there is a network, else a small one, untrained
+# @title The model: the released weights, or a small untrained model when offline
 import perceiver
 
 small = {
@@ -58,7 +58,7 @@ print("This is", model.source)
 model.config
 
 # %%
-# @title Two frames: yours, or noise that moves
+# @title Two frames: yours, or moving noise
 import numpy as np
 from PIL import Image
 

@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # Autoencoding a video with sound and a class
+# # Autoencoding a video with audio and a class label
 #
-# 16 frames of 224x224, 30,720 samples of sound and a class label go through 784 latents, and are
-# decoded again: 803,297 outputs of three kinds, from one decoder. The label is hidden from the
-# model, so what it decodes there is a classification.
+# 16 frames of 224x224, 30,720 audio samples and a class label are encoded into 784 latents and
+# decoded again: 803,297 outputs of three kinds, from one decoder. The label is masked, so the model
+# decodes a classification in its place.
 
 # %%
 # @title Setup
@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))  # in a checkout, which need not be installed
 SMOKE = bool(os.environ.get("CI"))  # a small untrained model, to try the notebook itself
 
 # %%
-# @title The model: the released weights where there is a network, else a small one, untrained
+# @title The model: the released weights, or a small untrained model when offline
 import perceiver
 
 small = {

@@ -31,4 +31,4 @@ def enable_if_possible() -> None:
     try:
         enable()
     except OSError as error:  # slower, but no less right
-        print(f"without a compile cache: {error}", file=sys.stderr)
+        print(f"compile cache disabled: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ WIDTH = 100  # columns of the report
 _NAMES = "\n  ".join(textwrap.wrap(", ".join(MODELS), 88, break_on_hyphens=False))
 _DESCRIPTION = """\
 Print what a model consists of (inputs, byte array, latents, parameters) and what it costs
-(forward FLOPs, memory). No array is made and no weights are read."""
+(forward FLOPs, memory). No arrays are allocated and no weights are read."""
 _EPILOG = f"""\
 names:
   {_NAMES}
@@ -28,7 +28,7 @@ names:
 examples:
   python -m perceiver.describe imagenet-fourier
   python -m perceiver.describe masked-lm-bytes --batch 64 --compile
-  python -m perceiver.describe perceiver-imagenet --depth 9       # every module by itself
+  python -m perceiver.describe perceiver-imagenet --depth 9       # every module separately
   python -m perceiver.describe runs/digits                        # a training run
   python -m perceiver.describe runs/digits/model --json           # an exported model
 """
@@ -61,9 +61,11 @@ def load_spec(target: str) -> tuple[str, specs.Spec]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}; export the model again") from error
+        raise ValueError(f"{file} is not valid JSON: {error}; export the model again") from error
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        raise ValueError(f'{file} describes no model: it has no object "model" at its top level')
+        raise ValueError(
+            f'{file} does not describe a model: it has no "model" object at its top level'
+        )
     try:
         return str(folder), specs.parse(config["model"])
     except (TypeError, ValueError) as error:
@@ -135,16 +137,16 @@ def _flops(summary: dict[str, Any]) -> Iterable[str]:
     def number(count: int) -> str:
         return f"{count / scale:>10,.3f}"
 
-    title = f"FORWARD PASS  {number(summary['flops']['per_example']).strip()} {unit} an example"
+    title = f"FORWARD PASS  {number(summary['flops']['per_example']).strip()} {unit} per example"
     once = sum(row["flops"] for row in rows if row["shared"])
-    yield title + (f", and {number(once).strip()} once a batch" if once else "")
+    yield title + (f", and {number(once).strip()} once per batch" if once else "")
     yield f"  {'':<34}{'each':>10}  {'times':>5}  {unit:>10}  {'share':>6}"
     for part, group in itertools.groupby(rows, key=lambda row: row["part"]):
         group = list(group)
         cost = sum(row["flops"] for row in group)
         yield f"  {part:<34}{'':>17}  {number(cost)}  {cost / whole:>6.1%}"
         for row in group:
-            name = row["operation"] + (" (once a batch)" if row["shared"] else "")
+            name = row["operation"] + (" (once per batch)" if row["shared"] else "")
             yield f"    {name:<32}{number(row['once'])}  {row['times']:>5}  {number(row['flops'])}"
     if summary["batch_size"] > 1:
         batch = f"a batch of {summary['batch_size']}"
@@ -158,7 +160,7 @@ def _memory(summary: dict[str, Any]) -> Iterable[str]:
         ("parameters, float32", memory["parameters"]),
         ("gradients", memory["gradients"]),
         ("LAMB or Adam state, two moments", memory["optimizer_state"]),
-        ("all of these, while training", training),
+        ("total while training", training),
     ]
     for name, key in (
         ("byte array", "byte_array"),
@@ -167,7 +169,7 @@ def _memory(summary: dict[str, Any]) -> Iterable[str]:
     ):
         if f"{key}_per_example" not in memory:
             continue
-        rows.append((f"{name}, an example", memory[f"{key}_per_example"]))
+        rows.append((f"{name}, per example", memory[f"{key}_per_example"]))
         if batch > 1:
             rows.append((f"{name}, batch of {batch}", memory[f"{key}_batch"]))
     if summary["compiled"]:
@@ -248,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for flag, default, text in (
         ("batch", 1, "examples in a batch, for memory and outputs (default: 1)"),
-        ("depth", 3, "words of a module's path after which parameters are summed (default: 3)"),
+        ("depth", 3, "components of a module path to sum parameters by (default: 3)"),
     ):
         parser.add_argument(
             f"--{flag}", type=_positive, default=default, metavar=flag[0].upper(), help=text
@@ -256,7 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="also compile the forward pass and show the memory that XLA plans (up to minutes)",
+        help="also compile the forward pass and show the memory XLA plans for it (can take "
+        "minutes)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
@@ -275,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a positive integer, not {text!r}")
     return int(text)
 
 

@@ -1,14 +1,14 @@
-"""Embeds the lines of a text file: one row of a .npy file for each line, in the file's order.
+"""Embeds the lines of a text file: row i of the .npy file is the embedding of line i.
 
 python -m perceiver.embed MODEL FILE --out=x.npy [--normalise] [--batch_size 64] [--max_length N]
 
   MODEL   a run's folder, an exported model or a released name, of a kind that reads texts
-  FILE    UTF-8, a text on each line; - is stdin
+  FILE    UTF-8, one text per line; - is stdin
 
-Lines are sorted by their number of tokens, so that batches are padded little and to few lengths;
-padding is masked, and changes nothing. An empty line keeps its row, which is zero: similar to
-nothing. What is longer than the model reads, or than --max_length tokens, loses its end. The file
-appears whole or not at all, and embeddings are in memory for one batch at a time.
+Lines are sorted by their number of tokens, so that batches need little padding and few different
+lengths; padding is masked and does not affect the results. An empty line gets a row of zeros, which
+is similar to nothing. Lines longer than the model's maximum, or than --max_length tokens, are
+truncated. The file is written atomically, and only one batch of embeddings is in memory at a time.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 
 from perceiver import compile_cache
 from perceiver.pretrained import embedding
-from perceiver.pretrained.embedding import Texts
+from perceiver.pretrained.embedding import EncodedTexts
 from perceiver.pretrained.loading import load
 from perceiver.pretrained.pretrained import Pretrained
 from perceiver.text import lengths
@@ -34,7 +34,7 @@ _TELL_EVERY = 30  # seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class EmbeddingStats:
     """What embedding a file took."""
 
     lines: int
@@ -47,14 +47,14 @@ class Report:
 
     def __str__(self) -> str:
         told = [
-            f"{self.lines:,} lines of {self.channels} numbers in {self.seconds:.1f} s, "
-            f"{self.lines / self.seconds:,.0f} a second, compiling included",
-            f"  {self.padding:.2f} tokens read for each real one; in the file's order "
+            f"{self.lines:,} lines of {self.channels} channels in {self.seconds:.1f} s, "
+            f"{self.lines / self.seconds:,.0f} lines/s, including compilation",
+            f"  {self.padding:.2f} padded tokens per real token; in the file's order "
             f"{self.padding_in_order:.2f}: sorting saved "
             f"{1 - self.padding / self.padding_in_order:.0%}",
         ]
-        told += [f"  {self.empty:,} empty: their rows are zero"] if self.empty else []
-        told += [f"  {self.cut:,} too long: their end was cut off"] if self.cut else []
+        told += [f"  {self.empty:,} empty: rows of zeros"] if self.empty else []
+        told += [f"  {self.cut:,} too long: truncated"] if self.cut else []
         return "\n".join(told)
 
 
@@ -76,7 +76,7 @@ def read_lines(file: str) -> list[str]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{file}, line {number}: byte {error.start + 1} is no valid UTF-8; repair the "
+                    f"{file}, line {number}: byte {error.start + 1} is not valid UTF-8; repair the "
                     "line, or convert the file (iconv -f ENCODING -t UTF-8)"
                 ) from error
             found.append(text.removesuffix("\n").removesuffix("\r"))
@@ -86,8 +86,8 @@ def read_lines(file: str) -> list[str]:
 
 
 def write(
-    path: pathlib.Path, model: Pretrained, given: Texts, *, normalise: bool = False
-) -> Report:
+    path: pathlib.Path, model: Pretrained, given: EncodedTexts, *, normalise: bool = False
+) -> EmbeddingStats:
     """Embeds texts into a .npy file, float32 [n, E].
 
     Raises:
@@ -124,11 +124,13 @@ def _write_header(file: BinaryIO, shape: tuple[int, int]) -> int:
     return start
 
 
-def _report(model: Pretrained, given: Texts, shape: tuple[int, int], seconds: float) -> Report:
+def _report(
+    model: Pretrained, given: EncodedTexts, shape: tuple[int, int], seconds: float
+) -> EmbeddingStats:
     sizes, size = given.sizes[given.full], model.batch_size
     in_order = lengths.in_order(np.arange(len(sizes)), size)
     real = int(sizes.sum())
-    return Report(
+    return EmbeddingStats(
         lines=shape[0],
         channels=shape[1],
         empty=shape[0] - len(sizes),
@@ -146,12 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="folder, file or released name")
-    parser.add_argument("file", help="texts, one on each line; - is stdin")
+    parser.add_argument("model", help="run, model folder, weights file or released name")
+    parser.add_argument("file", help="texts, one per line; - is stdin")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the .npy file to write")
-    parser.add_argument("--normalise", action="store_true", help="rows of length 1")
-    parser.add_argument("--batch_size", type=int, default=64, help="lines at a time (default 64)")
-    parser.add_argument("--max_length", type=int, help="tokens that are kept of a line")
+    parser.add_argument("--normalise", action="store_true", help="scale each row to length 1")
+    parser.add_argument("--batch_size", type=int, default=64, help="lines per batch (default 64)")
+    parser.add_argument("--max_length", type=int, help="truncate lines to this many tokens")
     options = parser.parse_args(arguments)
     if options.out.suffix != ".npy" or not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: name a .npy file in a folder that exists")

@@ -1,4 +1,4 @@
-"""Uses a trained or released model on files, according to its kind.
+"""Runs a trained or released model on files or texts; the kind of model decides what it does.
 
 python -m perceiver.predict MODEL INPUT [INPUT ...]
 
@@ -8,16 +8,16 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
   kind of MODEL       INPUT                            result
   image_*             image files                      labels
   masked_lm*          texts with [MASK:9]; - is stdin  texts, filled in
-  text_classifier     texts, pairs with [SEP]; - is    labels, or a number; --task of several
+  text_classifier     texts, pairs with [SEP]; - is    labels, or a number; --task picks a task
                       stdin
-  sentence_encoder    pairs of texts with [SEP]; -     how alike they are; with --embed, texts'
+  sentence_encoder    pairs of texts with [SEP]; -     their similarity; with --embed, the texts'
                       is stdin                         embeddings
-  clip_classifier     video or sound files             labels, and when: --hop seconds
+  clip_classifier     video or audio files             labels over time, see --hop
   optical_flow        two frames                       --out flow.png, flow.flo or flow.npy
   video_autoencoder   one video file                   labels; --out reconstruction.mp4
 
-With --embed, pictures and texts give their latents' average in place of that, into --out FILE.npy
-or, with --json, as a list of numbers.
+With --embed, images and texts give the average of their latents instead, written to --out FILE.npy
+or, with --json, printed as a list of numbers.
 """
 
 import argparse
@@ -82,8 +82,8 @@ def _compare(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     for text, pair in zip(texts, pairs, strict=True):
         if isinstance(pair, str) or len(pair) != 2:
             raise ValueError(
-                f"{text[:80]!r} is no pair: write one text[SEP]another, or add --embed for "
-                "embeddings of texts"
+                f"{text[:80]!r} is not a pair: write one text[SEP]another, or add --embed to embed "
+                "single texts"
             )
     results = model.compare(*map(list, zip(*pairs, strict=True)), top_k=options.top)
     for text, found in zip(texts, results, strict=True):
@@ -103,7 +103,7 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
         given = names = _texts(options)
     elif model.kind not in specs.IMAGE_CLASSIFIERS:
         raise ValueError(
-            f"--embed is for pictures and texts, not for a model of kind {model.kind}; "
+            f"--embed is for images and texts, not for a model of kind {model.kind}; "
             "perceiver.load(MODEL).embed takes all kinds of inputs"
         )
     if options.out is not None and options.out.suffix != ".npy":
@@ -112,13 +112,13 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     if options.out is not None:
         np.save(options.out, found)
     for name, row in zip(names, found, strict=True):
-        line = f"{name}: {len(row)} numbers of length {np.linalg.norm(row):.4g}"
+        line = f"{name}: {len(row)} numbers, norm {np.linalg.norm(row):.4g}"
         yield line, {"input": name, "embedding": row.tolist()}
 
 
 def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     if len(options.inputs) != 2:
-        raise ValueError(f"optical flow is between two frames, got {len(options.inputs)} files")
+        raise ValueError(f"optical flow needs two frames, got {len(options.inputs)} files")
     out = options.out or pathlib.Path("flow.png")
     if out.suffix not in _FLOW_FILES:
         raise ValueError(f"--out {out}: write flow as one of {', '.join(_FLOW_FILES)}")
@@ -127,8 +127,8 @@ def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     speed = np.hypot(found[..., 0], found[..., 1])
     height, width = speed.shape
     yield (
-        f"{out}: {height}x{width}, motion {speed.mean():.2f} pixels on average, "
-        f"{speed.max():.2f} at most",
+        f"{out}: {height}x{width}, mean motion {speed.mean():.2f} pixels, "
+        f"maximum {speed.max():.2f}",
         {"file": str(out), "mean": float(speed.mean()), "max": float(speed.max())},
     )
 
@@ -153,7 +153,7 @@ def _tag(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     for file in options.inputs:
         found = model.tag(file, hop=options.hop, top_k=options.top)
         lines = [f"{file}: {_line(found.labels)}"]
-        lines += [f"  no {what} in it: taken as {_AS[what]}" for what in found.missing]
+        lines += [f"  no {what}: replaced by {_AS[what]}" for what in found.missing]
         if len(found.timeline) > 1:
             lines += [f"  {when}  {_line(labels)}" for when, labels in _stretches(found)]
         windows = [{"start": start, "labels": _rows(rows)} for start, rows in found.timeline]
@@ -222,21 +222,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="folder, file or released name")
-    parser.add_argument("inputs", nargs="+", help="files or texts, by the model's kind")
-    parser.add_argument("--out", type=pathlib.Path, help="for flow, video, embeddings")
-    parser.add_argument("--embed", action="store_true", help="embeddings, of pictures and texts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each input")
-    parser.add_argument("--top", type=int, default=3, help="labels or candidates (default 3)")
+    parser.add_argument("model", help="run, model folder, weights file or released name")
+    parser.add_argument("inputs", nargs="+", help="files or texts, depending on the kind of model")
     parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("H", "W"), help="other than in training"
+        "--out", type=pathlib.Path, help="output file, for flow, video and embeddings"
     )
     parser.add_argument(
-        "--hop", type=float, help="seconds between windows of a video (default: half of a window)"
+        "--embed", action="store_true", help="print or write embeddings of images or texts"
     )
-    parser.add_argument("--task", default="", help="of a text classifier that has several")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per input")
     parser.add_argument(
-        "--operands", choices=("float32", "bfloat16"), help="of matrix products: bfloat16 is faster"
+        "--top", type=int, default=3, help="number of labels or candidates (default 3)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="image size, if different from training",
+    )
+    parser.add_argument(
+        "--hop", type=float, help="seconds between windows of a video (default: half a window)"
+    )
+    parser.add_argument("--task", default="", help="task of a text classifier that has several")
+    parser.add_argument(
+        "--operands",
+        choices=("float32", "bfloat16"),
+        help="dtype of matrix products; bfloat16 is faster",
     )
     options = parser.parse_args(arguments)
     if options.top < 1:

@@ -2,13 +2,13 @@
 
 python -m perceiver.search EMBEDDINGS.npy LINES.txt --query="a text" --model=MODEL [--top=5]
 python -m perceiver.search EMBEDDINGS.npy LINES.txt --pairs=10
-python -m perceiver.search EMBEDDINGS.npy LINES.txt --clusters=20       (so many)
-python -m perceiver.search EMBEDDINGS.npy LINES.txt --threshold=0.8     (as many as there are)
+python -m perceiver.search EMBEDDINGS.npy LINES.txt --clusters=20       (this many)
+python -m perceiver.search EMBEDDINGS.npy LINES.txt --threshold=0.8     (as many as result)
 
-EMBEDDINGS.npy is what `python -m perceiver.embed MODEL LINES.txt` wrote. Similarity is the cosine,
-whatever the lengths of the embeddings are. The zero row of an empty line has a cosine of 0 with
-everything, and is in no cluster. Nearest sentences and clusters are scikit-learn's: the extra
-`search`.
+EMBEDDINGS.npy is written by `python -m perceiver.embed MODEL LINES.txt`. Similarity is the cosine,
+so the norms of the embeddings do not matter. The zero row of an empty line has a cosine of 0 with
+everything and belongs to no cluster. Nearest sentences and clusters use scikit-learn (the extra
+`search`).
 """
 
 import argparse
@@ -67,12 +67,12 @@ def _row(lines: Sequence[str], place: int, cosine: float) -> dict[str, Any]:
 def _read(file: pathlib.Path, lines: Sequence[str]) -> np.ndarray:
     """Returns the embeddings of lines; they stay on the disk until they are used."""
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}; write it by python -m perceiver.embed")
+        raise FileNotFoundError(f"no such file: {file}; create it with python -m perceiver.embed")
     embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
     if embeddings.ndim != 2 or len(embeddings) != len(lines):
         raise ValueError(
-            f"{file} is {list(embeddings.shape)}, which is no row for each of {len(lines):,} "
-            "lines: give the text file that it was made of"
+            f"{file} has shape {list(embeddings.shape)}, which is not one row per line for "
+            f"{len(lines):,} lines: give the text file that was embedded"
         )
     return embeddings
 
@@ -85,15 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("embeddings", type=pathlib.Path, help="the .npy file")
-    parser.add_argument("lines", help="the text file that it was made of")
+    parser.add_argument("lines", help="the text file that was embedded")
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--query", nargs="+", help="texts to find the nearest lines of")
-    asked.add_argument("--pairs", type=int, help="so many most similar pairs of lines")
-    asked.add_argument("--clusters", type=int, help="so many clusters, by k-means")
-    asked.add_argument("--threshold", type=float, help="clusters of this mean cosine or more")
-    parser.add_argument("--model", help="that made the embeddings, for --query")
-    parser.add_argument("--top", type=int, default=5, help="lines of a query, or of a cluster")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each result")
+    asked.add_argument("--query", nargs="+", help="texts to find the nearest lines to")
+    asked.add_argument("--pairs", type=int, help="number of most similar pairs of lines to print")
+    asked.add_argument("--clusters", type=int, help="number of k-means clusters")
+    asked.add_argument(
+        "--threshold", type=float, help="cluster lines with at least this mean cosine"
+    )
+    parser.add_argument("--model", help="the model that made the embeddings, for --query")
+    parser.add_argument("--top", type=int, default=5, help="lines to print per query or cluster")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     options = parser.parse_args(arguments)
     if options.query and not options.model:
         parser.error("--query needs --model, the model that made the embeddings")

@@ -69,5 +69,5 @@ def _load(words: Sequence[str]) -> ml_collections.ConfigDict | None:
     path, _, variant = sources[-1].partition(":")
     if not pathlib.Path(path).is_file():
         known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("[!_]*.py"))))
-        raise ValueError(f"--config={path}: no such file; here are {known}")
+        raise ValueError(f"--config={path}: no such file; available are {known}")
     return runpy.run_path(path)["get_config"](variant)

@@ -1,6 +1,6 @@
 """Draws the curves of a run from its `metrics.jsonl`: `python -m train.curves WORKDIR`.
 
-One panel for each metric, training and evaluation in the same panel, the learning rate last.
+One panel per metric, with training and evaluation together; the learning rate comes last.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train.report import journal
+from train.report import metrics_log
 
-NOT_DRAWN = ("step", *journal.SPEEDS)
+NOT_DRAWN = ("step", *metrics_log.SPEEDS)
 LABELS = {"lr": "learning rate"}
 SMOOTH_POINTS = 60  # with more points than this, a smoothed curve is drawn over the raw one
 COLOURS = ("#1f6fb4", "#d9541e", "#2e8b57", "#8a4fbf", "#8c6d31")  # training, then each split
@@ -41,9 +41,9 @@ def draw(
         ValueError: If nothing was logged, a line is broken, or there is no such metric.
     """
     metrics_path, png_path = Path(metrics_path), Path(png_path)
-    panels = _panels(journal.read(metrics_path))
+    panels = _panels(metrics_log.read(metrics_path))
     if not panels:
-        raise ValueError(f"{metrics_path} holds no metrics yet; train past the first log step")
+        raise ValueError(f"{metrics_path} has no metrics yet; train past the first log step")
     if unknown := [name for name in only if name not in panels]:
         raise ValueError(f"{metrics_path} has no {unknown[0]!r}, only {', '.join(panels)}")
     panels = {name: panels[name] for name in only or panels}
@@ -61,7 +61,7 @@ def draw(
     temporary.replace(png_path)
 
 
-def _panels(rows: Sequence[journal.Row]) -> dict[str, dict[str, Curve]]:
+def _panels(rows: Sequence[metrics_log.Row]) -> dict[str, dict[str, Curve]]:
     """Sorts rows into {metric: {"training" or split: curve}}: loss first, learning rate last."""
     points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m train.curves", description=main.__doc__)
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the folder of a run")
     parser.add_argument("metrics", nargs="*", metavar="METRIC", help="default: all")
-    parser.add_argument("--out", type=Path, help="another file than WORKDIR/curves.png")
+    parser.add_argument("--out", type=Path, help="output file, default: WORKDIR/curves.png")
     options = parser.parse_args(arguments)
     out = options.out or options.workdir / "curves.png"
     try:

@@ -4,13 +4,13 @@
     python -m train.evaluate --config=configs/imagenet.py:fourier --weights=SOURCE
                                                        any weights, on the data of any config
 
-on the validation split. SOURCE is whatever `perceiver.load` takes: a released name, a file or
-folder of any format, a run. `--config.FIELD=VALUE` changes a field, of a run's config too.
-A classifier gets loss, top-1 and top-5 accuracy and its calibration error; into `--out` go a table
-of its classes (classes.csv), what it takes for what and how sure it is (confusions.png), and what
-its latents attend to (attention.png). A tagger of clips gets loss, mAP, AUC and d'; a table of its
-classes, and precision over recall of the best and the worst (precision_recall.png). An encoder of
-sentences gets the correlation of its cosines with scores, or how often a text finds its partner.
+Both use the validation split. SOURCE is anything that `perceiver.load` accepts: a released name, a
+file or folder in any format, a run. `--config.FIELD=VALUE` changes a field, also of a run's config.
+Classifiers are evaluated by loss, top-1 and top-5 accuracy and calibration error; `--out` gets a
+table of the classes (classes.csv), the confusion matrix and calibration (confusions.png), and what
+the latents attend to (attention.png). Clip taggers are evaluated by loss, mAP, AUC and d', with a
+table of the classes and precision-recall curves of the best and the worst (precision_recall.png).
+Sentence encoders are evaluated by the correlation of cosines with scores, or by retrieval recall.
 """
 
 import argparse
@@ -25,10 +25,10 @@ import numpy as np
 
 from train import command, export
 from train.experiment import Experiment
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preemption
 from train.objective import metrics
-from train.run import trained
+from train.run import trained_model
 from train.step import TrainState, make_predict_step
 from train.tasks import Batch
 
@@ -48,7 +48,7 @@ def evaluate(
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
         in_time = itertools.takewhile(lambda _: not preemption.is_urgent, batches)
         results = metrics.total(eval_step(state, put(batch)) for batch in in_time)
-        broken.look("validation", batches)
+        broken.log_new("validation", batches)
     return None if preemption.is_urgent else metrics.means(results)
 
 
@@ -76,7 +76,7 @@ def predict(
 
     with contextlib.closing(experiment.batches("validation", train=False)) as batches:
         results = metrics.total(sums(batches))
-        broken.look("validation", batches)
+        broken.log_new("validation", batches)
     names = kept[0] if kept else ()
     return metrics.means(results), {k: np.concatenate([rows[k] for rows in kept]) for k in names}
 
@@ -86,7 +86,7 @@ def _real(rows: Batch, mask: np.ndarray) -> Batch:
 
 
 def assess(
-    model: trained.Trained, folder: pathlib.Path | None, broken: BrokenExamples
+    model: trained_model.TrainedModel, folder: pathlib.Path | None, broken: BrokenExamples
 ) -> tuple[dict[str, float], dict[str, pathlib.Path]]:
     """Evaluates a model in all that its task offers.
 
@@ -111,7 +111,7 @@ def assess(
     return results, files
 
 
-def draw(model: trained.Trained, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def draw(model: trained_model.TrainedModel, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Draws what the task has to show of the first examples; returns {what: file}."""
     experiment = model.experiment
     params, net_state = export.weights_of(experiment, model.state)
@@ -126,19 +126,21 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", nargs="?", help="folder of a run, a path or a URL")
-    parser.add_argument("--config", metavar="FILE:VARIANT", help="model and data, for --weights")
-    parser.add_argument("--weights", metavar="SOURCE", help="what to evaluate, for --config")
+    parser.add_argument("workdir", nargs="?", help="folder of a run, as a path or URL")
+    parser.add_argument(
+        "--config", metavar="FILE:VARIANT", help="config of model and data, with --weights"
+    )
+    parser.add_argument("--weights", metavar="SOURCE", help="weights to evaluate, with --config")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="folder for tables and pictures (default: WORKDIR/evaluation, else none)",
+        help="folder for tables and images (default: WORKDIR/evaluation; none with --weights)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments, changes = parser.parse_known_args(words)
     unknown = [word for word in changes if not word.startswith("--config.")]
     if unknown:
-        parser.error(f"unknown words: {' '.join(unknown)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     broken = BrokenExamples(lambda text: print(text, file=sys.stderr))
     try:
         model = _load(arguments, changes)
@@ -167,18 +169,18 @@ def main(words: Sequence[str] | None = None) -> None:
     broken.summarise()
 
 
-def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained.Trained:
+def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained_model.TrainedModel:
     if (arguments.workdir is None) == (arguments.weights is None):
         raise ValueError(
             "give either the folder of a run, or --config=FILE:VARIANT with --weights=SOURCE"
         )
     if (arguments.config is None) != (arguments.weights is None):
-        raise ValueError("--config and --weights belong together; a run has its own config")
+        raise ValueError("give --config and --weights together, or a run, which has its own config")
     if arguments.weights is not None:
         config = command.read([f"--config={arguments.config}", *changes])
-        return trained.from_weights(config, arguments.weights)
-    config = trained.config_here(arguments.workdir)
-    return trained.from_run(arguments.workdir, command.read(changes, config))
+        return trained_model.from_weights(config, arguments.weights)
+    config = trained_model.config_here(arguments.workdir)
+    return trained_model.from_run(arguments.workdir, command.read(changes, config))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Weights out of a run: the model it exports.
+"""Exports the model of a run.
 
 python -m train.export WORKDIR     writes WORKDIR/model from the last checkpoint
 """
@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from perceiver.weights import native
 from train.experiment import Experiment
-from train.run import trained
+from train.run import trained_model
 from train.step import TrainState
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m train.export WORKDIR")
     folder = pathlib.Path(arguments[0])
     try:
-        model = trained.from_run(folder)
+        model = trained_model.from_run(folder)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
     task = model.experiment.task

@@ -76,8 +76,8 @@ def _train(run: Run, state: TrainState):
                     if sample is not None:
                         with report.paused():
                             weights = export.weights_of(experiment, state)
-                            report.say(experiment.task.remark(*weights, sample))
-        stopping = run.preemption.reached(step)
+                            report.log(experiment.task.remark(*weights, sample))
+        stopping = run.preemption.should_stop(step)
         if step > start and (last or stopping or step % config.save_every == 0):
             phase("save", step)
             with report.paused():
@@ -93,7 +93,7 @@ def _train(run: Run, state: TrainState):
         phase("data", step)
         with report.waiting(run.watch.idle_since):
             batch = next(run.batches)
-        run.broken.look("training", run.batches)
+        run.broken.log_new("training", run.batches)
         phase("step", step)
         batch = experiment.placement.put(batch)
         if step == start:
@@ -101,13 +101,13 @@ def _train(run: Run, state: TrainState):
                 state, sums = jax.block_until_ready(train_step(state, batch))
         else:
             state, sums = train_step(state, batch)
-        run.watch.follow(sums)
+        run.watch.track(sums)
         step += 1
         run.window.add(step, sums)
         if step % config.log_every == 0 or step == config.steps:
             run.saver.check()
             rate = float(experiment.schedule(step - 1))
-            report.write(step, run.window.take() | {"lr": rate})
+            report.write(step, run.window.flush() | {"lr": rate})
 
 
 def _finish(run: Run, weights) -> None:
@@ -119,4 +119,4 @@ def _finish(run: Run, weights) -> None:
     shown = task.show(params, net_state, batch, folder) | task.samples(batch, folder)
     shown = {"model": folder / "model", "curves": folder / "curves.png"} | shown
     for what, path in shown.items():
-        run.report.say(f"{what}: {path}")
+        run.report.log(f"{what}: {path}")

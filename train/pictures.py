@@ -1,13 +1,13 @@
-"""Pictures of what a run's model does, drawn when they are wanted.
+"""Draws images of what a run's model does.
 
-python -m train.pictures WORKDIR     of its last checkpoint, into WORKDIR
+python -m train.pictures WORKDIR     of the last checkpoint, into WORKDIR
 """
 
 import pathlib
 import sys
 
 from train.evaluate import draw
-from train.run import trained
+from train.run import trained_model
 
 
 def main(arguments: list[str]) -> None:
@@ -16,13 +16,13 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m train.pictures WORKDIR")
     folder = pathlib.Path(arguments[0])
     try:
-        files = draw(trained.from_run(folder), folder)
+        files = draw(trained_model.from_run(folder), folder)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
     for what, path in files.items():
         print(f"{what}: {path}")
     if not files:
-        print("the task of this run has no pictures")
+        print("the task of this run has no images to draw")
 
 
 if __name__ == "__main__":

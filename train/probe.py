@@ -1,17 +1,17 @@
-r"""Linear probes in the way of SentEval: what can be read off a model's embeddings as they are.
+r"""Linear probes as in SentEval: what a linear model can predict from frozen embeddings.
 
     python -m train.probe MODEL FILE --field=text --label_field=label
     python -m train.probe MODEL FILE --field=a --field=b --label_field=label --kind=pairs
     python -m train.probe MODEL FILE --field=a --field=b --label_field=score --kind=relatedness \
         [--test FILE | --folds 10] [--seed 0] [--json]
 
-MODEL is what `perceiver.load` takes, of a kind that reads texts. FILE is a .csv, .tsv or .jsonl
-file, perhaps with .gz, as `rows:FILE` in `data/labelled_text/rows.py`. Classes of texts and of
-pairs are told by logistic regression, numbers of pairs by ridge regression, see
-`train/objective/linear_probe.py`; of a pair the features are (|u - v|, u * v). Judged are the rows
-of --test, or those of each of --folds parts in turn. Beside the accuracy stands that of the most
-frequent class, beside the correlation that of the bare cosine. (SentEval predicts relatedness by
-classes between whole numbers; here it is the number itself.)
+MODEL is anything that `perceiver.load` accepts, of a kind that reads texts. FILE is a .csv, .tsv or
+.jsonl file, optionally with .gz, as `rows:FILE` in `data/labelled_text/rows.py`. Classes of texts
+and of pairs are predicted by logistic regression, scores of pairs by ridge regression, see
+`train/objective/linear_probe.py`; the features of a pair are (|u - v|, u * v). Results are for the
+rows of --test, or from cross-validation with --folds. Accuracy is printed next to that of the most
+frequent class, correlation next to that of the plain cosine. (SentEval predicts relatedness as
+classes between whole numbers; here it is predicted as a number.)
 """
 
 import argparse
@@ -29,7 +29,7 @@ from perceiver.pretrained import embedding
 from perceiver.pretrained.loading import load
 from perceiver.pretrained.pretrained import Pretrained
 from train.objective import linear_probe
-from train.objective.linear_probe import Result
+from train.objective.linear_probe import ProbeResult
 
 KINDS = {"classification": 1, "pairs": 2, "relatedness": 2}  # fields that each takes
 
@@ -45,7 +45,7 @@ def probe(
     folds: int = 10,
     seed: int = 0,
     broken_limit: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Embeds the rows of a file and probes them.
 
     Args:
@@ -81,14 +81,16 @@ def probe(
         parts = [(np.arange(len(read[0])), np.arange(len(read[0]), len(labels)))]
         unknown = set(labels[parts[0][1]]) - set(labels[parts[0][0]])
         if unknown and not numbers:
-            raise ValueError(f"{test} has the class {str(min(unknown))!r}, which {file} has not")
+            raise ValueError(
+                f"{test} has the class {str(min(unknown))!r}, which {file} does not have"
+            )
     if kind == "classification":
         return linear_probe.classify(embedded[0], labels, parts, seed=seed)
     features = linear_probe.of_pairs(*embedded)
     if kind == "pairs":
         return linear_probe.classify(features, labels, parts, seed=seed)
     cosines = np.sum(embedding.unit(embedded[0]) * embedding.unit(embedded[1]), axis=1)
-    return linear_probe.relate(features, labels.astype(np.float64), cosines, parts, seed=seed)
+    return linear_probe.regress(features, labels.astype(np.float64), cosines, parts, seed=seed)
 
 
 def _embed(model: Pretrained, texts: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
@@ -101,7 +103,7 @@ def _embed(model: Pretrained, texts: Sequence[tuple[str, ...]]) -> list[np.ndarr
     return [found[[places[text] for text in column]] for column in zip(*texts, strict=True)]
 
 
-def _shown(result: Result, folds: int) -> str:
+def _shown(result: ProbeResult, folds: int) -> str:
     how = f"{folds} folds" if folds > 1 else "held out"
     lines = [f"{result.examples:,} rows, {how}"]
     for name, score in result.scores.items():
@@ -117,18 +119,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="folder, file or released name")
+    parser.add_argument("model", help="run, model folder, weights file or released name")
     parser.add_argument(
-        "file", type=pathlib.Path, help=f"{', '.join(tables.SUFFIXES)}, or with .gz"
+        "file", type=pathlib.Path, help=f"{', '.join(tables.SUFFIXES)}, or these with .gz"
     )
-    parser.add_argument("--field", action="append", help="of the text; twice for a pair")
+    parser.add_argument("--field", action="append", help="column of the text; twice for a pair")
     parser.add_argument("--label_field", default="label")
     parser.add_argument("--kind", choices=tuple(KINDS), default="classification")
-    parser.add_argument("--test", type=pathlib.Path, help="a file of rows to judge by")
-    parser.add_argument("--folds", type=int, default=10, help="without --test (default 10)")
+    parser.add_argument("--test", type=pathlib.Path, help="file of rows to evaluate on")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=10,
+        help="number of cross-validation folds, without --test (default 10)",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, default=64, help="texts at a time (default 64)")
-    parser.add_argument("--broken_limit", type=int, default=0, help="unusable rows that may be")
+    parser.add_argument("--batch_size", type=int, default=64, help="texts per batch (default 64)")
+    parser.add_argument(
+        "--broken_limit", type=int, default=0, help="number of unusable rows to tolerate"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     compile_cache.enable_if_possible()

@@ -76,6 +76,6 @@ def _steps(config: ml_collections.ConfigDict, info: Any) -> None:
 def _needed(value: Any, field: str, info: Any) -> Any:
     if not value:
         raise ValueError(
-            f"model.{field} is left to the data, but data set {info.name!r} has none; set it"
+            f"model.{field} is unset and data set {info.name!r} does not define it; set it"
         )
     return value

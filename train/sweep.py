@@ -1,16 +1,16 @@
-r"""Trains a grid of settings, one after another, and tells which is best.
+r"""Trains a grid of settings, one after another, and ranks the results.
 
     python -m train.sweep --config=configs/glue.py:cola --workdir=DIR \
         --grid optim.lr=1e-4,5e-5 data.batch_size=16,32 [--config.FIELD=VALUE ...]
     python -m train.sweep --table DIR [DIR ...]
 
-Each point is a run of its own in DIR/lr=1e-4,batch_size=16, which is evaluated at its end as by
-`python -m train.evaluate`. DIR/results.md is a table of all points, the best first; it is written
-anew after each. A sweep that was interrupted is started again by the same command: points that are
-done are passed over, and the one that was under way goes on where it stopped. A point whose loss
-becomes infinite is part of the table, and does not end the sweep.
+Each point is a separate run in DIR/lr=1e-4,batch_size=16, evaluated at its end as by
+`python -m train.evaluate`. DIR/results.md is a table of all points, the best first; it is rewritten
+after each point. Run the same command to resume an interrupted sweep: finished points are skipped,
+and the current one resumes from its last checkpoint. A point whose loss becomes infinite is listed
+in the table and does not end the sweep.
 
---table puts the best points of several sweeps, such as GLUE's tasks, into a table with their mean.
+--table collects the best points of several sweeps, such as GLUE's tasks, with their mean.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from train import command, evaluate, loop
-from train.guard import exits
-from train.guard.broken import BrokenExamples
+from train.guard import exit_codes
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preempted
 from train.report import sweep_table
-from train.run import trained
+from train.run import trained_model
 from train.run.window import NonFiniteError
 
 
@@ -49,7 +49,7 @@ class Point:
         return ",".join(parts).replace("/", "_") or "run"
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Of a command line."""
         return [f"--config.{field}={value}" for field, value in self.settings]
 
@@ -65,53 +65,55 @@ def points(grid: Sequence[str]) -> list[Point]:
         field, equals, values = axis.partition("=")
         choices = values.split(",")
         if not (field and equals and all(choices)):
-            raise ValueError(f"--grid {axis!r}: write FIELD=VALUE,VALUE, as optim.lr=1e-4,5e-5")
+            raise ValueError(
+                f"--grid {axis!r}: write FIELD=VALUE,VALUE, such as optim.lr=1e-4,5e-5"
+            )
         if len(set(choices)) < len(choices):
             raise ValueError(f"--grid {axis!r} has a value twice")
         axes.append([(field, value) for value in choices])
     fields = [axis[0][0] for axis in axes]
     if len(set(fields)) < len(fields):
-        raise ValueError(f"--grid has a field twice: {', '.join(fields)}")
+        raise ValueError(f"--grid has a field more than once: {', '.join(fields)}")
     return [Point(settings) for settings in itertools.product(*axes)]
 
 
 def sweep(
-    words: Sequence[str],
+    arguments: Sequence[str],
     grid: Sequence[str],
     folder: pathlib.Path,
     *,
     metric: str = "score",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Runs all points that are not done; returns the rows of the table, the best first.
 
     Args:
-      words: `--config=FILE:VARIANT` and `--config.FIELD=VALUE`, of all points.
+      arguments: `--config=FILE:VARIANT` and `--config.FIELD=VALUE`, of all points.
       grid: see `points`.
       folder: of the sweep.
       metric: of the evaluation, by which points are ordered: higher is better, but for a loss.
-      say: takes a line for each point.
+      log: takes a line for each point.
 
     Raises:
       ValueError, FileNotFoundError: a setting that cannot work, found before the first run; or a
         folder of another sweep.
     """
     todo = points(grid)
-    configs = [command.read([*words, *point.words]) for point in todo]
+    configs = [command.read([*arguments, *point.arguments]) for point in todo]
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (point, config) in enumerate(zip(todo, configs, strict=True), start=1):
-        where, told = folder / point.name, f"{number} of {len(todo)}, {point.name}"
+        where, progress = folder / point.name, f"{number} of {len(todo)}, {point.name}"
         row = _done(where, point, config)
         if row is None:
-            say(f"{told}: training")
+            log(f"{progress}: training")
             row = _run(config, where, point)
             _write(where / sweep_table.RESULT, json.dumps(row, indent=2) + "\n")
         _check_metric(row, metric)
         rows.append(row)
         value = row["scores"].get(metric)
         outcome = row["failure"] if value is None else f"{metric} {value:.4f}"
-        say(f"{told}: {outcome}")
+        log(f"{progress}: {outcome}")
         _write(folder / sweep_table.TABLE, sweep_table.of_points(rows, metric))
     return sweep_table.in_order(rows, metric)
 
@@ -129,7 +131,7 @@ def _run(config: Any, folder: pathlib.Path, point: Point) -> dict[str, Any]:
         loop.run(config, folder)
     except NonFiniteError as error:
         return json.loads(json.dumps(row | {"failure": str(error).partition(";")[0]}))
-    scores, _ = evaluate.assess(trained.from_run(folder), None, BrokenExamples(print))
+    scores, _ = evaluate.assess(trained_model.from_run(folder), None, BrokenExamples(print))
     row["scores"] = {name: float(x) for name, x in scores.items() if math.isfinite(x)}
     return json.loads(json.dumps(row))
 
@@ -142,7 +144,7 @@ def _done(folder: pathlib.Path, point: Point, config: Any) -> dict[str, Any] | N
     row = json.loads(file.read_text())
     if row["config"] != json.loads(json.dumps(config.to_dict())):
         raise ValueError(
-            f"{folder} holds the result of another config; choose a new --workdir, or go back to "
+            f"{folder} holds the result of another config; choose a new --workdir, or restore "
             "its settings"
         )
     return row
@@ -151,7 +153,7 @@ def _done(folder: pathlib.Path, point: Point, config: Any) -> dict[str, Any] | N
 def _check_metric(row: dict[str, Any], metric: str) -> None:
     if row["scores"] and metric not in row["scores"]:
         known = ", ".join(row["scores"])
-        raise ValueError(f"--metric={metric}: the evaluation of this task tells {known}")
+        raise ValueError(f"--metric={metric}: the evaluation of this task reports {known}")
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -173,12 +175,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", metavar="FILE:VARIANT")
     parser.add_argument("--grid", nargs="+", default=[], metavar="FIELD=VALUE,VALUE")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the sweep")
-    parser.add_argument("--metric", default="score", help="of the evaluation (default: score)")
+    parser.add_argument(
+        "--metric", default="score", help="metric of the evaluation to rank by (default: score)"
+    )
     parser.add_argument("--table", nargs="+", type=pathlib.Path, metavar="DIR")
     arguments, changes = parser.parse_known_args(words)
     unknown = [word for word in changes if not word.startswith("--config.")]
     if unknown:
-        parser.error(f"unknown words: {' '.join(unknown)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     try:
         if arguments.table:
             print(sweep_table.of_sweeps(arguments.table, arguments.metric), end="")
@@ -189,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> None:
         sweep(about, arguments.grid, arguments.workdir, metric=arguments.metric)
     except Preempted as told:
         print(f"\n{told}", file=sys.stderr)
-        sys.exit(exits.PREEMPTED)
+        sys.exit(exit_codes.PREEMPTED)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"\n{type(error).__name__}: {error}")
     print((arguments.workdir / sweep_table.TABLE).read_text(encoding="utf-8"), end="")

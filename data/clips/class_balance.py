@@ -17,26 +17,26 @@ from data.dataset import Example, Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class ClipLabels:
     """The classes of all examples, laid end to end."""
 
     flat: np.ndarray  # int [sum of lengths]
     lengths: np.ndarray  # int [N]
 
     @classmethod
-    def of(cls, labels: Sequence[np.ndarray]) -> "Labels":
+    def of(cls, labels: Sequence[np.ndarray]) -> "ClipLabels":
         """Returns the labels of examples, one array each."""
         flat = np.concatenate([np.zeros(0, np.int32), *labels]).astype(np.int32)
         return cls(flat, np.array([len(each) for each in labels], np.int32))
 
     @classmethod
-    def joined(cls, parts: Sequence["Labels"]) -> "Labels":
+    def joined(cls, parts: Sequence["ClipLabels"]) -> "ClipLabels":
         """Returns the labels of several lots of examples, one after the other."""
         pairs = [(part.flat, part.lengths) for part in parts]
         return cls(*(np.concatenate(each) for each in zip(*pairs, strict=True)))
 
 
-def shares(labels: Labels, classes: int) -> np.ndarray:  # [N] float64, sum 1
+def shares(labels: ClipLabels, classes: int) -> np.ndarray:  # [N] float64, sum 1
     """Returns p: by the inverse frequency of the rarest class; without one, of the commonest.
 
     Raises:
@@ -53,7 +53,7 @@ def shares(labels: Labels, classes: int) -> np.ndarray:  # [N] float64, sum 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Balanced:
+class BalancedClips:
     """A source whose example `index` of an epoch is that epoch's draw number `index`."""
 
     source: Source
@@ -78,7 +78,7 @@ class Balanced:
 
 # Two: a batch may span two epochs.
 @functools.lru_cache(maxsize=2)
-def _draws(balanced: Balanced, epoch: int) -> np.ndarray:  # [N]
+def _draws(balanced: BalancedClips, epoch: int) -> np.ndarray:  # [N]
     """Returns the examples that an epoch draws: a function of seed and epoch alone.
 
     One random number for all of them: the draws lie evenly over the shares laid end to end

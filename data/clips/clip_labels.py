@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data.clips.class_balance import Labels
+from data.clips.class_balance import ClipLabels
 from data.clips.clip_records import Clip
 
 
-class Clips(Protocol):
+class ClipSource(Protocol):
     """Clips by number."""
 
     def __len__(self) -> int:
@@ -26,7 +26,7 @@ class Clips(Protocol):
         """Returns one."""
 
 
-def read(builder: Any, split: str, clips: Clips) -> Labels:
+def read(builder: Any, split: str, clips: ClipSource) -> ClipLabels:
     """Returns the labels of the clips of a split.
 
     Args:
@@ -47,10 +47,10 @@ def read(builder: Any, split: str, clips: Clips) -> Labels:
                 keep(folder, part, kept)
         parts.append(kept)
         first = last
-    return Labels.joined(parts)
+    return ClipLabels.joined(parts)
 
 
-def keep(folder: Path, split: str, labels: Labels) -> None:
+def keep(folder: Path, split: str, labels: ClipLabels) -> None:
     """Writes the labels of a whole split beside its records, for `read`.
 
     The file is whole or not there at all: several hosts may write it at once.
@@ -60,18 +60,18 @@ def keep(folder: Path, split: str, labels: Labels) -> None:
     partial.replace(folder / f"labels-{split}.npz")
 
 
-def _kept(folder: Path, split: str) -> Labels | None:
+def _kept(folder: Path, split: str) -> ClipLabels | None:
     """Returns what `keep` wrote, unless the records have changed since."""
     file = folder / f"labels-{split}.npz"
     if not file.exists():
         return None
     with np.load(file) as found:
         same = found["stamp"].tolist() == _stamp(folder, split)
-        return Labels(found["flat"], found["lengths"]) if same else None
+        return ClipLabels(found["flat"], found["lengths"]) if same else None
 
 
-def _scan(clips: Clips, numbers: range) -> Labels:
-    return Labels.of([clips.clip(number).labels for number in numbers])
+def _scan(clips: ClipSource, numbers: range) -> ClipLabels:
+    return ClipLabels.of([clips.clip(number).labels for number in numbers])
 
 
 def _stamp(folder: Path, split: str) -> list[int]:

@@ -48,7 +48,7 @@ def features(classes: Sequence[str]) -> Any:
     )
 
 
-class Codec:
+class ClipCodec:
     """Clips <-> the bytes of a record."""
 
     def __init__(self, clip_features: Any):

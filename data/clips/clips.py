@@ -19,8 +19,8 @@ import numpy as np
 
 from data import prepared
 from data.clips import class_balance, clip_labels, video
-from data.clips.clip_records import Clip, Codec
-from data.clips.windows import EvenWindows, RandomWindow, Window
+from data.clips.clip_records import Clip, ClipCodec
+from data.clips.windows import ClipWindow, EvenWindows, RandomWindow
 from data.dataset import Dataset, DatasetInfo, Example, Source, Transform
 from data.images.preprocessing import InceptionCrop
 from data.transforms import Keep
@@ -38,7 +38,7 @@ class Clips:
     """Random access to the records of a TFDS data source; frames stay encoded."""
 
     records: Any  # of bytes
-    codec: Codec
+    codec: ClipCodec
     classes: int  # K
 
     def __len__(self) -> int:
@@ -73,13 +73,13 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     if train and config.class_balanced:
         labels = clip_labels.read(builder, name, source)
         weights = class_balance.shares(labels, source.classes)
-        source = class_balance.Balanced(source, weights, seed)
+        source = class_balance.BalancedClips(source, weights, seed)
     return Dataset(source, transforms(config, train=train), _threads(config, train))
 
 
 def transforms(config: Any, *, train: bool) -> tuple[Transform, ...]:
     """Returns the transforms of a clip, from encoded frames to what a batch holds."""
-    window = Window(config.frames * config.video, config.audio_samples * config.audio)
+    window = ClipWindow(config.frames * config.video, config.audio_samples * config.audio)
     augment = train and config.augment == "inception"
     crop = InceptionCrop(config.image_size, 3, tuple(config.crop_area)) if augment else None
     steps: list[Transform] = [
@@ -121,9 +121,9 @@ def open_builder(config: Any) -> Any:
     missing = {"id", "video", "audio", "labels"} - set(features)
     if missing or not hasattr(features["labels"], "feature"):
         raise ValueError(
-            f"{name!r} holds no clips: it has the features {sorted(features)} and lacks "
-            f"{sorted(missing) or 'a sequence of classes'}; prepare it by `python -m data.prepare "
-            "audioset`, or read pictures by tfds:NAME"
+            f"{name!r} is not a data set of clips: it has the features {sorted(features)} but "
+            f"lacks {sorted(missing) or 'a sequence of classes'}; prepare clips with `python -m "
+            "data.prepare audioset`, or read images with data.source=tfds:NAME"
         )
     return builder
 
@@ -134,7 +134,7 @@ def open_clips(builder: Any, split: str) -> Clips:
 
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split=split, deserialize_method=raw)
-    return Clips(records, Codec(builder.info.features), len(_classes(builder)))
+    return Clips(records, ClipCodec(builder.info.features), len(_classes(builder)))
 
 
 def split_name(builder: Any, split: str, config: Any) -> str:
@@ -186,14 +186,19 @@ def _threads(config: Any, train: bool) -> int:
 def _check(config: Any) -> None:
     """Raises ValueError for settings that clips do not go with."""
     if not (config.video or config.audio):
-        raise ValueError("data.video and data.audio are both False: nothing is left of a clip")
+        raise ValueError(
+            "data.video and data.audio are both False: set at least one of them to True"
+        )
     for field in ("frames", "audio_samples", "eval_windows", "image_size"):
         if getattr(config, field) < 1:
             raise ValueError(f"data.{field} must be at least 1, got {getattr(config, field)}")
     if config.time_jitter < 0:
         raise ValueError(f"data.time_jitter must be at least 0, got {config.time_jitter}")
     if config.augment not in AUGMENTATIONS:
-        raise ValueError(f"data.augment {config.augment!r}: clips know {AUGMENTATIONS}")
+        raise ValueError(
+            f"data.augment {config.augment!r} does not apply to clips: choose one of "
+            f"{AUGMENTATIONS}"
+        )
     if config.rand_augment_layers:
-        raise ValueError("data.rand_augment_layers is for single pictures: set it to 0 for clips")
+        raise ValueError("data.rand_augment_layers applies to images only: set it to 0 for clips")
     video.Colour(config.colour)

@@ -45,12 +45,13 @@ class DecodeCrop:
         for row, number in enumerate(wanted):
             if _frame_size(frames, number) != size:
                 raise BrokenExample(
-                    f"frame {number} is {_frame_size(frames, number)} pixels, others {size}"
+                    f"frame {number} has size {_frame_size(frames, number)}, other frames have "
+                    f"{size}"
                 )
             pixels = opencv.decode_crop(frames[number], box, at_least=self.size)
             if pixels is None:
                 raise BrokenExample(
-                    f"frame {number}, a JPEG of {len(frames[number])} bytes, does not decode"
+                    f"frame {number}, a JPEG of {len(frames[number])} bytes, cannot be decoded"
                 )
             decoded[row] = opencv.resize(pixels, self.size)
         if not np.array_equal(inverse.ravel(), np.arange(len(wanted))):
@@ -131,5 +132,5 @@ def _colour_matrix(saturation: float, turn: float) -> np.ndarray:  # [3, 3]
 def _frame_size(frames: list[bytes], number: int) -> tuple[int, int]:
     size = opencv.jpeg_size(frames[number])
     if size is None:
-        raise BrokenExample(f"frame {number}, {len(frames[number])} bytes, is no JPEG in colour")
+        raise BrokenExample(f"frame {number}, {len(frames[number])} bytes, is not a colour JPEG")
     return size

@@ -17,7 +17,7 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FRAMES_PER_SECOND
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class ClipWindow:
     """The length of a window; a modality of length 0 is left out."""
 
     frames: int  # T
@@ -46,7 +46,7 @@ class Window:
 class RandomWindow:
     """Training: one window, every start within the clip equally likely."""
 
-    window: Window
+    window: ClipWindow
     time_jitter: int = 0  # samples by which the sound may shift against the picture, each way
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -68,7 +68,7 @@ class EvenWindows:
     Perceiver, section 4.2: 16 overlapping windows over the 10 s of a clip.
     """
 
-    window: Window
+    window: ClipWindow
     count: int  # V
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:

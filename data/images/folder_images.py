@@ -25,7 +25,7 @@ _HELD_OUT = 10  # one in so many
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FolderPictures:
+class FolderImages:
     """Random access to picture files, which stay encoded."""
 
     root: str
@@ -57,7 +57,7 @@ class Folders:
     """What was found: the classes, the pictures of both splits, and what was left out."""
 
     classes: tuple[str, ...]
-    sources: dict[str, FolderPictures]  # "train" and "validation"
+    sources: dict[str, FolderImages]  # "train" and "validation"
     ignored: tuple[str, ...]
 
 
@@ -73,7 +73,7 @@ def info(config: Any) -> DatasetInfo:
     found = scan(config)
     if found.ignored:
         logging.warning(
-            "%s: %d files or folders are no pictures of a class and are left out, such as %s",
+            "%s: ignored %d files or folders that are not images of a class, such as %s",
             config.source,
             len(found.ignored),
             ", ".join(found.ignored[:3]),
@@ -101,7 +101,7 @@ def scan(config: Any) -> Folders:
     """
     root = Path(config.source.partition(":")[2]).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"data.source {config.source!r}: there is no folder {root}")
+        raise FileNotFoundError(f"data.source {config.source!r}: folder {root} does not exist")
     train_folder, validation_folder = _split_folders(root, config)
     ignored: list[str] = []
     train = _class_files(root, train_folder, ignored)
@@ -112,13 +112,13 @@ def scan(config: Any) -> Folders:
         validation = {name: files[_HELD_OUT - 1 :: _HELD_OUT] for name, files in train.items()}
     if empty := [name for name, files in train.items() if not files]:
         raise ValueError(
-            f"{train_folder} has classes without a picture: {', '.join(empty)}; remove these "
-            f"folders, or fill them with {', '.join(SUFFIXES)} files"
+            f"{train_folder} has classes without images: {', '.join(empty)}; remove these "
+            f"folders, or add images to them ({', '.join(SUFFIXES)})"
         )
     if not any(validation.values()):
         where = validation_folder or f"{train_folder}, of which every {_HELD_OUT}th is held out,"
         raise ValueError(
-            f"{where} has no picture for validation: add some to a folder {root / 'validation'}"
+            f"{where} has no validation images: add some to a folder {root / 'validation'}"
         )
     if not validation_folder:
         train = {name: _without(files, validation[name]) for name, files in train.items()}
@@ -138,7 +138,7 @@ def _split_folders(root: Path, config: Any) -> tuple[Path, Path | None]:
         ("eval_split", config.eval_split, validation is not None),
     ):
         if given and not there:
-            raise ValueError(f"data.{field} {given!r}: {root} has no such folder, name another")
+            raise ValueError(f"data.{field} {given!r}: {root} has no such folder; choose another")
     # A class may be called "train" too: its folder holds pictures, not folders.
     if not train.is_dir() or not any(path.is_dir() for path in train.iterdir()):
         return root, None
@@ -160,8 +160,8 @@ def _class_files(root: Path, folder: Path, ignored: list[str]) -> dict[str, list
             (classes[path.name] if is_picture else ignored).append(name)
     if not classes:
         raise ValueError(
-            f"{folder} has no folders: it must hold one for each class, with pictures "
-            f"({', '.join(SUFFIXES)}), or `train` and `validation` folders of these"
+            f"{folder} has no subfolders: it must contain one folder of images per class "
+            f"({', '.join(SUFFIXES)}), or `train` and `validation` folders with these"
         )
     return classes
 
@@ -169,8 +169,8 @@ def _class_files(root: Path, folder: Path, ignored: list[str]) -> dict[str, list
 def _check_known_classes(train: dict, validation: dict, folder: Path) -> None:
     if unknown := [name for name in validation if name not in train]:
         raise ValueError(
-            f"{folder} has classes that the training folder lacks: {', '.join(unknown[:5])}; "
-            "move or remove them"
+            f"{folder} has classes that are missing from the training folder: "
+            f"{', '.join(unknown[:5])}; move or remove them"
         )
 
 
@@ -179,8 +179,8 @@ def _without(files: list[str], held_out: list[str]) -> list[str]:
     return [file for file in files if file not in gone]
 
 
-def _source(root: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> FolderPictures:
+def _source(root: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> FolderImages:
     pairs = [(file, label) for label, name in enumerate(classes) for file in files.get(name, ())]
-    return FolderPictures(
+    return FolderImages(
         str(root), tuple(file for file, _ in pairs), tuple(label for _, label in pairs)
     )

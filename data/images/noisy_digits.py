@@ -40,8 +40,8 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     del seed, train  # the order and the generators are those of `Batches`
     if config.augment != "none" or config.channels != 1:
         raise ValueError(
-            f"noisy_digits are grey and not augmented: set data.augment={config.augment!r} to "
-            f'"none" and data.channels={config.channels} to 1, or data.source to digits'
+            f"noisy_digits are greyscale and not augmented: change data.augment={config.augment!r} "
+            f'to "none" and data.channels={config.channels} to 1, or use data.source=digits'
         )
     whole = CentralCrop(config.image_size, config.channels, fraction=1.0)
     noise = (Normalise(digits.MEAN, digits.STD), AddNoise(NOISE / digits.STD[0]))

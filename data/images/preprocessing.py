@@ -15,7 +15,7 @@ from scipy import ndimage
 from data.dataset import BrokenExample, Example, Transform
 from data.images import opencv
 from data.images.rand_augment import RandAugment
-from perceiver.media.images import BrokenPicture, central_box, resize, to_array, to_pil
+from perceiver.media.images import BrokenImage, central_box, resize, to_array, to_pil
 
 AUGMENTATIONS = ("none", "digits", "inception")  # choices of config.data.augment
 
@@ -48,8 +48,8 @@ def augmentation(
         return (crop, RandomFlip(), *random, Resize(size))
     if random and name in AUGMENTATIONS:
         raise ValueError(
-            f"data.rand_augment_layers {rand_augment_layers} does not go with data.augment "
-            f'{name!r}: set it to "inception", or the layers to 0'
+            f"data.rand_augment_layers {rand_augment_layers} cannot be combined with data.augment "
+            f'{name!r}: set data.augment="inception", or data.rand_augment_layers=0'
         )
     if name == "none":
         return None
@@ -111,8 +111,8 @@ class InceptionCrop:
     def __post_init__(self):
         if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
             raise ValueError(
-                f"data.crop_area {self.area} must be (least, largest) with "
-                "0 < least <= largest <= 1, such as (0.08, 1.0)"
+                f"data.crop_area {self.area} must be (smallest, largest) with "
+                "0 < smallest <= largest <= 1, such as (0.08, 1.0)"
             )
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -224,5 +224,5 @@ def _decoding() -> Iterator[None]:
     """Tells a picture that does not decode from an error of the program."""
     try:
         yield
-    except BrokenPicture as error:
+    except BrokenImage as error:
         raise BrokenExample(str(error)) from error

@@ -22,7 +22,7 @@ OWN_DATASETS = ("glyphs",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pictures:
+class TfdsImages:
     """Random access to a TFDS data source whose pictures stay encoded."""
 
     source: Any  # tfds.core.data_sources.BaseDataSource
@@ -51,7 +51,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
         split=split_name(builder, split, config), decoders={"image": tfds.decode.SkipDecoding()}
     )
     return labelled_images.dataset(
-        Pictures(source), config, train=train, crop_fraction=_crop_fraction(builder)
+        TfdsImages(source), config, train=train, crop_fraction=_crop_fraction(builder)
     )
 
 
@@ -127,7 +127,7 @@ def check_known(name: str) -> None:
     if plain not in known:
         close = difflib.get_close_matches(plain, known)
         hint = f"did you mean {' or '.join(close)}?" if close else "see `tfds.list_builders()`"
-        raise ValueError(f"data.source: TFDS knows no data set {name!r}; {hint}")
+        raise ValueError(f"data.source: TFDS has no data set {name!r}; {hint}")
 
 
 def check_features(name: str, features: Any) -> None:
@@ -139,7 +139,7 @@ def check_features(name: str, features: Any) -> None:
         if key not in features or not isinstance(features[key], kind):
             raise ValueError(
                 f"{name!r} has no {kind.__name__} feature {key!r}, only {dict(features.items())}: "
-                "it is no image-classification data set"
+                "it is not an image-classification data set"
             )
 
 

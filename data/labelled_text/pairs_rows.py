@@ -35,7 +35,7 @@ def _fields(config: Any) -> tuple[str, ...]:
     fields = tuple(config.text_fields)
     if len(fields) not in (2, 3):
         raise ValueError(
-            f"data.text_fields={fields} must name the columns of both texts of a pair, or of all "
-            "three of a triplet"
+            f"data.text_fields={fields} must name two columns (a pair of texts) or three (a "
+            "triplet)"
         )
     return fields

@@ -110,7 +110,7 @@ def _scan(files, changed, fields, label_field, regression, split_field, named, l
         found = tables.held_out(found["train"])
     for split, rows in found.items():
         if not rows:
-            raise ValueError(f"{names.get(split, names['train'])} has no usable row for {split}")
+            raise ValueError(f"{names.get(split, names['train'])} has no usable rows for {split}")
     classes, numbers = None, None
     if label_field and regression:
         classes = labelled_text.SCORE
@@ -140,7 +140,7 @@ def _parser(
             str(record[name]).strip() if name else "" for name in (label_field, split_field)
         )
         if label_field and regression and not tables.is_number(label):
-            return f"{label_field!r} is no number but {label!r}"[:200]
+            return f"{label_field!r} is not a number: {label!r}"[:200]
         return Row(tuple(record[name] for name in fields), label, split.lower(), line)
 
     return parse
@@ -163,17 +163,19 @@ def read_file(
       ValueError: a file of another kind, no usable row, or too many bad ones.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: no such file")
     parse = _parser(tuple(fields), label_field, "", regression)
     rows = tables.read(tables.files(f"rows:{path}")["train"], parse, limit)
     if not rows:
-        raise ValueError(f"{path} has no usable row")
+        raise ValueError(f"{path} has no usable rows")
     return rows
 
 
 def _fields(config: Any) -> tuple[str, ...]:
     if not config.label_field:
-        raise ValueError("data.label_field is empty, but rows: need labels; name their column")
+        raise ValueError(
+            "data.label_field is empty, but rows:PATH needs labels; set it to their column"
+        )
     return tuple(config.text_fields) or ("text",)
 
 
@@ -191,8 +193,8 @@ def _by_name(rows: Sequence[Row], field: str, train: str, validation: str) -> di
         if name is None:
             option = "train_split" if split == "train" else "eval_split"
             raise ValueError(
-                f"no row has {' or '.join(names)} as its {field!r}, only {', '.join(there)}: set "
-                f"data.{option}"
+                f"no row has {' or '.join(names)} in column {field!r}, only {', '.join(there)}: "
+                f"set data.{option}"
             )
         found[split] = [row for row in rows if row.split == name]
     return found
@@ -206,12 +208,12 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
 def _check_classes(classes: Sequence[str], validation: Sequence[Row], names: dict) -> None:
     if len(classes) < 2:
         raise ValueError(
-            f"{names['train']} has one class only, {classes[0]!r}; if labels are numbers to be "
-            "predicted, set data.regression=True"
+            f"{names['train']} has only one class, {classes[0]!r}; if the labels are numbers to "
+            "predict, set data.regression=True"
         )
     unknown = next((row for row in validation if row.label not in classes), None)
     if unknown is not None:
         raise ValueError(
             f"{names.get('validation', names['train'])}, line {unknown.line}: no training row has "
-            f"the class {unknown.label!r}; remove it, or add some to train on"
+            f"the class {unknown.label!r}; remove this row, or add training rows of that class"
         )

@@ -98,7 +98,7 @@ class ScaleScore:
         score = float(example["label"])
         if not self.lowest <= score <= self.highest:
             raise BrokenExample(
-                f"its score {score:g} lies outside of data.score_range "
+                f"its score {score:g} is outside data.score_range "
                 f"{self.lowest:g} to {self.highest:g}"
             )
         return example | {"label": (score - self.lowest) / (self.highest - self.lowest)}
@@ -117,5 +117,5 @@ class CheckClass:
           BrokenExample: there is no such class.
         """
         if not 0 <= example["label"] < self.classes:
-            raise BrokenExample(f"its label {example['label']} is none of {self.classes} classes")
+            raise BrokenExample(f"its label {example['label']} is not in 0..{self.classes - 1}")
         return example

@@ -34,7 +34,7 @@ _TYPES = {"COMMENT": "comment", "NAME": "name", "NUMBER": "number", "OP": "opera
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Middles:
+class SyntaxWindows:
     """Random access to windows whose middle byte is of a known kind.
 
     In training each is drawn anew in each epoch, in evaluation they lie evenly over the text.
@@ -78,7 +78,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
             f"data.seq_len {config.seq_len} is too long for the {len(stream)} bytes of "
             f"stdlib_syntax's {split} files: use shorter windows"
         )
-    source = Middles(stream, places, config.seq_len, _EACH[split], seed, train)
+    source = SyntaxWindows(stream, places, config.seq_len, _EACH[split], seed, train)
     return labelled_text.dataset(source, config, numbers=False)
 
 

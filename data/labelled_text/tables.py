@@ -41,14 +41,14 @@ def read(path: Path, parse: Callable[[dict, int], Any], limit: int) -> list[Any]
         else:
             rows.append(found)
     if left_out:
-        told = f"{path}: {len(left_out)} of {len(left_out) + len(rows)} rows are left out"
+        summary = f"{path}: {len(left_out)} of {len(left_out) + len(rows)} rows cannot be used"
         first = "; ".join(left_out[:3])
         if len(left_out) > limit:
             raise ValueError(
-                f"{told}, and data.broken_limit is {limit}. The first: {first}. Repair or remove "
-                "them, or raise the limit"
+                f"{summary}, and data.broken_limit is {limit}. The first: {first}. Repair or "
+                "remove them, or raise the limit"
             )
-        logging.warning("%s: %s", told, first)
+        logging.warning("%s: %s", summary, first)
     return rows
 
 
@@ -66,15 +66,15 @@ def problem(record: dict, texts: Sequence[str], others: Sequence[str]) -> str | 
     for name in texts:
         text = record[name]
         if not isinstance(text, str):
-            return f"{name!r} is no text but {text!r}"[:200]
+            return f"{name!r} is not text: {text!r}"[:200]
         if not text.strip():
             return f"{name!r} is empty"
         if "\ufffd" in text:
-            return f"{name!r} is no valid UTF-8"
+            return f"{name!r} is not valid UTF-8"
     for name in others:
         value = record[name]
         if isinstance(value, dict | list):
-            return f"{name!r} is no label but {value!r}"[:200]
+            return f"{name!r} is not a label: {value!r}"[:200]
         if not str(value).strip():
             return f"{name!r} is empty"
     return None
@@ -98,10 +98,10 @@ def files(source: str) -> dict[str, Path]:
     path = Path(source.partition(":")[2]).expanduser()
     if path.is_file():
         if _suffix(path) not in SUFFIXES:
-            raise ValueError(f"{source} is none of {', '.join(SUFFIXES)} (perhaps with .gz)")
+            raise ValueError(f"{source} is not a {', '.join(SUFFIXES)} file (optionally with .gz)")
         return {"train": path}
     if not path.is_dir():
-        raise FileNotFoundError(f"data.source {source}: there is no such file or folder")
+        raise FileNotFoundError(f"data.source {source}: no such file or folder")
     found = {}
     for split, names in SPLITS.items():
         endings = itertools.product(names, SUFFIXES, ("", ".gz"))
@@ -110,7 +110,7 @@ def files(source: str) -> dict[str, Path]:
         if found[split] is None:
             raise FileNotFoundError(
                 f"{path} has no {split} file: name one {split}{' or '.join(SUFFIXES)}, or give a "
-                "single file, of which some rows are held out"
+                "single file, which is then split"
             )
     return found
 
@@ -140,7 +140,7 @@ def records(path: Path) -> Iterator[tuple[int, dict | str]]:
             if not cells:
                 continue
             if len(cells) != len(header):
-                yield line, f"{len(cells)} cells where the first line has {len(header)}"
+                yield line, f"{len(cells)} cells, but the header has {len(header)}"
             else:
                 yield line, dict(zip(header, cells, strict=True))
 
@@ -149,8 +149,8 @@ def _json(line: str) -> dict | str:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return f"no JSON ({error})"[:200]
-    return record if isinstance(record, dict) else "no JSON object"
+        return f"not JSON ({error})"[:200]
+    return record if isinstance(record, dict) else "not a JSON object"
 
 
 def _suffix(path: Path) -> str:

@@ -42,13 +42,13 @@ def _open(config: Any) -> tuple[tfds_text.Task, ...]:
     for task in tasks:
         if len(task.fields) not in (2, 3):
             raise ValueError(
-                f"{task.name!r} gives the texts {task.fields}, which are no pair: set "
-                "data.text_fields to the features of two texts, or of three"
+                f"{task.name!r} has the text features {task.fields}, which are not a pair: set "
+                "data.text_fields to two text features, or to three"
             )
         if (task.labels, len(task.fields)) != (tasks[0].labels, len(tasks[0].fields)):
             raise ValueError(
                 f"{tasks[0].name!r} has {len(tasks[0].fields)} texts and the labels "
-                f"{tasks[0].labels}, {task.name!r} {len(task.fields)} and {task.labels}: choose "
-                "sets that are alike"
+                f"{tasks[0].labels}, but {task.name!r} has {len(task.fields)} and {task.labels}: "
+                "combine data sets of the same form only"
             )
     return tasks

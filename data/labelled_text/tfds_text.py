@@ -68,7 +68,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Texts:
+class TaskTexts:
     """Random access to the examples of one or several TFDS data sources, one after another."""
 
     tasks: tuple[Task, ...]
@@ -120,12 +120,12 @@ def info(config: Any) -> DatasetInfo:
     )
 
 
-def texts(tasks: tuple[Task, ...], split: str, config: Any) -> Texts:
+def texts(tasks: tuple[Task, ...], split: str, config: Any) -> TaskTexts:
     """Returns the examples of a split of all tasks."""
     records = tuple(
         task.builder.as_data_source(split=split_name(task, split, config)) for task in tasks
     )
-    return Texts(tasks, records)
+    return TaskTexts(tasks, records)
 
 
 def size(tasks: tuple[Task, ...], split: str, config: Any) -> int:

@@ -1,4 +1,4 @@
-"""`python -m data.prepare`: writes data sets that training reads: TFDS's, and stores of text."""
+"""`python -m data.prepare`: writes the data sets for training, as TFDS files or text stores."""
 
 import argparse
 import sys
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data_dir", default="", help="default: TFDS's, ~/tensorflow_datasets")
+    common.add_argument(
+        "--data_dir", default="", help="default: that of TFDS, ~/tensorflow_datasets"
+    )
 
     glyph = commands.add_parser(
         "glyphs", parents=[common], help="69 classes of glyphs, drawn from matplotlib's fonts"
@@ -52,10 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     glyph.set_defaults(run=_glyphs)
 
     scene = commands.add_parser("scenes", help="synthetic scenes with sound: 20 classes of clips")
-    scene.add_argument("--out", required=True, help="data_dir; media files go there too")
+    scene.add_argument(
+        "--out", required=True, help="data_dir to write to; the media files are written there too"
+    )
     scene.add_argument("--train_clips", type=int, default=scenes.TRAIN_CLIPS)
     scene.add_argument("--eval_clips", type=int, default=scenes.EVAL_CLIPS)
-    scene.add_argument("--seconds", type=float, default=scenes.SECONDS, help="of a clip")
+    scene.add_argument("--seconds", type=float, default=scenes.SECONDS, help="length of a clip")
     scene.add_argument("--seed", type=int, default=0)
     scene.add_argument("--processes", type=int, default=2)
     scene.set_defaults(run=_scenes)
@@ -64,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
         "imagenet", parents=[common], help="ILSVRC2012 from its official tars"
     )
     imagenet.add_argument(
-        "--manual_dir", required=True, help=f"holds {' and '.join(catalogue.IMAGENET_TARS)}"
+        "--manual_dir", required=True, help=f"folder with {' and '.join(catalogue.IMAGENET_TARS)}"
     )
     imagenet.set_defaults(run=_imagenet)
 
     tfds = commands.add_parser(
-        "tfds", parents=[common], help="any set of labelled pictures or texts of the TFDS catalogue"
+        "tfds", parents=[common], help="any data set of labelled images or texts from TFDS"
     )
-    tfds.add_argument("name", help="such as mnist, oxford_iiit_pet or glue/cola")
-    tfds.add_argument("--manual_dir", default="", help="files that TFDS cannot download")
+    tfds.add_argument("name", help="name in TFDS, such as mnist, oxford_iiit_pet or glue/cola")
+    tfds.add_argument("--manual_dir", default="", help="folder of files that TFDS cannot download")
     tfds.set_defaults(run=_tfds)
 
     # Sets of clips and of text bring their own flags: `add_parser(commands)` sets `run`.
@@ -91,7 +95,7 @@ def _tfds(args: argparse.Namespace) -> None:
 
 
 def _say(folder: Path, existed: bool) -> None:
-    print(f"{folder} is there already" if existed else f"wrote {folder}")
+    print(f"{folder} already exists" if existed else f"wrote {folder}")
 
 
 def _glyphs(args: argparse.Namespace) -> None:

@@ -35,14 +35,14 @@ def prepare_imagenet(manual_dir: str | Path, data_dir: str | Path) -> tuple[Path
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {' and '.join(missing)}: training needs both splits of ILSVRC2012; "
-            f"download what is missing from {_IMAGENET_SITE} into that folder, without unpacking"
+            f"download them from {_IMAGENET_SITE} into that folder, and do not unpack them"
         )
     sizes = {name: (folder / name).stat().st_size for name in IMAGENET_TARS}
     for name, size in sizes.items():
         if size != IMAGENET_TARS[name]:
             print(
-                f"note: {name} has {size:,} bytes, the official file {IMAGENET_TARS[name]:,}: "
-                "is the download complete?",
+                f"note: {name} has {size:,} bytes, but the official file has "
+                f"{IMAGENET_TARS[name]:,}: is the download complete?",
                 file=sys.stderr,
             )
     # Pictures are stored as they are, once.
@@ -96,16 +96,16 @@ def _has_texts(features: Any) -> bool:
 def _check_tensorflow() -> None:
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
-            "TensorFlow is not installed, with which TFDS prepares its sets: "
-            "run `pip install -e '.[prepare]'` (reading and training do without)"
+            "TFDS needs TensorFlow to prepare data sets, which is not installed: "
+            "run `pip install -e '.[prepare]'` (reading and training do not need it)"
         )
 
 
 def _check_format(builder: Any, folder: Path) -> None:
     if builder.info.file_format.value != "array_record":
         raise ValueError(
-            f"{folder} holds files of format {builder.info.file_format.value!r}, which give no "
-            "random access: choose another --data_dir, or remove that folder"
+            f"{folder} holds files in format {builder.info.file_format.value!r}, which does not "
+            "allow random access: choose another --data_dir, or remove that folder"
         )
 
 
@@ -114,6 +114,6 @@ def _check_disk(root: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise OSError(
-            f"{root} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: "
-            "free some, or choose another --data_dir"
+            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed: "
+            "free some space, or choose another --data_dir"
         )

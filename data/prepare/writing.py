@@ -85,7 +85,7 @@ def _builder_class(recipe: Recipe) -> type:
             return {split: examples() for split, examples in recipe.splits.items()}
 
         def _generate_examples(self) -> None:
-            raise NotImplementedError("the splits bring their examples")
+            raise NotImplementedError("the splits provide the examples")
 
     return Written
 
@@ -100,13 +100,13 @@ def check_same(folder: Path, settings: dict[str, Any]) -> None:
     there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     wanted = json.loads(json.dumps(settings))
     changed = [
-        f"{key} {there.get(key)} there, {wanted.get(key)} asked for"
+        f"{key} {there.get(key)} there, {wanted.get(key)} requested"
         for key in sorted(there.keys() | wanted.keys())
         if there.get(key) != wanted.get(key)
     ]
     if changed:
         raise ValueError(
-            f"{folder} holds files of other settings ({'; '.join(changed)}): "
+            f"{folder} holds files prepared with other settings ({'; '.join(changed)}): "
             "remove that folder, or choose another --data_dir"
         )
 

@@ -46,7 +46,9 @@ def fit(
       ValueError: alpha is not positive, or the stream is empty.
     """
     if alpha <= 0 or not len(stream):
-        raise ValueError(f"fit needs alpha > 0 and text, got alpha {alpha}, {len(stream)} bytes")
+        raise ValueError(
+            f"fit needs alpha > 0 and a non-empty text, got alpha {alpha}, {len(stream)} bytes"
+        )
     may_hide = np.ones(256) if hidden is None else hidden.astype(np.float64)
     singles, pairs = np.zeros(256, np.int64), np.zeros(256**2, np.int64)
     for start in range(0, len(stream), _CHUNK):

@@ -32,7 +32,9 @@ class Mixture:
                 example = source.example(part * count + index, own_epoch)
                 return example | {"source": np.int32(number)}
             index -= count
-        raise IndexError(f"example {index + len(self)} of a mixture of {len(self)}")
+        raise IndexError(
+            f"example {index + len(self)} is outside a mixture of {len(self)} examples"
+        )
 
 
 def counts(
@@ -60,7 +62,8 @@ def counts(
     whole = np.minimum(whole, lengths)
     if not whole.all():
         raise ValueError(
-            f"data.weights {tuple(weights)}: of an epoch of {examples} windows not one would come "
-            "from the text with the least weight; raise it, or prepare more of the others"
+            f"data.weights {tuple(weights)}: an epoch of {examples} windows would have none from "
+            "the text with the smallest weight; raise that weight, or prepare more of the other "
+            "texts"
         )
     return whole.tolist()

@@ -77,7 +77,7 @@ def corpus(root: Path) -> dict[str, bytes]:
     kept = {path: content for content, path in first.items() if _is_written(content)}
     if not kept:
         raise FileNotFoundError(
-            f"no source file of the Python standard library under {root}: this Python ships it "
+            f"no source files of the Python standard library under {root}: this Python ships them "
             "compiled or zipped; use a full installation, or another data.source"
         )
     return kept

@@ -125,7 +125,7 @@ def _open(root: Path, name: str, split: str) -> Store:
     store = open_store(root / name / split)
     if not len(store.bytes):
         raise ValueError(
-            f"{store.folder} has no document: prepare it again with another --eval_share, "
+            f"{store.folder} has no documents: prepare it again with another --eval_share, "
             "or with --eval_input"
         )
     return store
@@ -155,7 +155,7 @@ def _weights(config: Any, texts: int) -> tuple[float, ...]:
     weights = tuple(config.weights)
     if weights and len(weights) != texts:
         raise ValueError(
-            f"data.weights {weights} are {len(weights)} for the {texts} texts of "
-            f"{config.source!r}: give one for each, or none"
+            f"data.weights {weights} has {len(weights)} values for the {texts} texts of "
+            f"{config.source!r}: give one per text, or none"
         )
     return weights

@@ -60,7 +60,7 @@ def open_store(folder: str | Path) -> Store:
     missing = [name for name in (BYTES, DOCUMENTS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"no text store at {folder}: it lacks {' and '.join(missing)}; make one by "
+            f"no text store at {folder}: it lacks {' and '.join(missing)}; create one with "
             "`python -m data.prepare text --input FILES --out DATA_DIR --name NAME`"
         )
     size = (folder / BYTES).stat().st_size
@@ -69,7 +69,7 @@ def open_store(folder: str | Path) -> Store:
     starts = np.load(folder / DOCUMENTS, mmap_mode="r")
     if starts.dtype != np.int64 or starts.ndim != 1 or not len(starts) or starts[-1] != size:
         raise ValueError(
-            f"{folder}: {DOCUMENTS} does not fit the {size} bytes of {BYTES}, so one of them is "
-            "damaged or of another store: remove the folder and prepare it again"
+            f"{folder}: {DOCUMENTS} does not match the {size} bytes of {BYTES}, so one of them is "
+            "damaged or from another store: remove the folder and prepare it again"
         )
     return Store(folder, content, starts)

@@ -59,7 +59,7 @@ APPROXIMATE = frozenset(_FAVOR)
 logger = logging.getLogger(__name__)
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """What "auto" comes to."""
 
     kernel: str  # a key of KERNELS
@@ -88,7 +88,7 @@ def kernel(
 
 def choose(
     q, k, v, *, masked: bool, drops: bool, operands: str, device: fused.Device | None = None
-) -> Choice:
+) -> KernelChoice:
     """Returns the kernel that "auto" takes, and why.
 
     Args:
@@ -104,8 +104,8 @@ def choose(
         q, k, v, masked=masked, drops=drops, operands=operands, device=device or fused.device()
     )
     if reason is None:
-        return Choice("cudnn", "16-bit operands and narrow heads on an NVIDIA GPU")
-    return Choice("recompute", f"because cudnn {reason}")
+        return KernelChoice("cudnn", "16-bit operands and narrow heads on an NVIDIA GPU")
+    return KernelChoice("recompute", f"because cudnn {reason}")
 
 
 def _automatic(q, k, v, *, key_mask=None, dropout_rate=0.0, operands="float32", **rest):

@@ -16,8 +16,8 @@ def check_heads(where: str, channels: int, heads: int) -> None:
     """Raises ValueError, naming the place, unless channels divide into heads."""
     if channels % heads:
         raise ValueError(
-            f"{where}: {channels} channels do not divide into {heads} heads; choose a multiple of "
-            "the number of heads"
+            f"{where}: {channels} channels are not divisible by {heads} heads; choose a multiple "
+            "of the number of heads"
         )
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.attention import random_features
-from perceiver.attention.random_features import MAPS, Features
+from perceiver.attention.random_features import MAPS, RandomFeatures
 from perceiver.attention.reference import MASKED
 from perceiver.nn.products import in_order, operand_dtype, product
 
@@ -159,12 +159,12 @@ def _causal_step(carry, q, k, v, real, *, kind, w, dtype):
     return (sums, plain, last), y
 
 
-def _features(kind, x, w, dtype) -> Features:  # [B, L, H, C] -> of [B, H, L, C]
+def _features(kind, x, w, dtype) -> RandomFeatures:  # [B, L, H, C] -> of [B, H, L, C]
     x = in_order(jnp.swapaxes(x, 1, 2)).astype(jnp.float32)
     return random_features.features(kind, x * x.shape[-1] ** -0.25, w, dtype)
 
 
-def _keys(of_k: Features, floor: float, real) -> jax.Array:
+def _keys(of_k: RandomFeatures, floor: float, real) -> jax.Array:
     """Returns features of keys relative to the largest real one; zero for masked keys."""
     scale = of_k.log_scale  # [B, H, K, 1]
     if real is not None:  # before the exponential: what lies under the mask may be of any size

@@ -24,8 +24,8 @@ def feature_key(compute: Compute, module_name: str, *, is_training: bool) -> jax
     state = hk.maybe_get_rng_sequence_state()
     if state is None:
         raise ValueError(
-            f"{module_name}: kernel {compute.kernel!r} draws new features in training, from a "
-            "random key; give `rng`, or set kernel_redraw=False"
+            f"{module_name}: kernel {compute.kernel!r} redraws its features in training and needs "
+            "a random key; give `rng`, or set kernel_redraw=False"
         )
     tag = zlib.crc32(f"features of {module_name}".encode())
     return jax.random.fold_in(state[0], tag)

@@ -63,7 +63,7 @@ def haar(key: jax.Array, blocks: int, channels: int) -> jax.Array:
     return q * signs[:, None, :]
 
 
-class Features(NamedTuple):
+class RandomFeatures(NamedTuple):
     """phi(x) = values exp(log_scale), without the factor m^-1/2 or (2m)^-1/2; float32.
 
     Kept apart, since exp(log_scale) overflows where x is long; attention uses ratios of it only.
@@ -73,10 +73,10 @@ class Features(NamedTuple):
     log_scale: jax.Array  # [..., 1], or the same for all elements [1, ..., 1]
 
 
-class Map(NamedTuple):
+class FeatureMap(NamedTuple):
     """What is made of projections."""
 
-    of: Callable[[jax.Array, jax.Array], Features]  # w . x [..., m], |x|^2 / 2 [..., 1]
+    of: Callable[[jax.Array, jax.Array], RandomFeatures]  # w . x [..., m], |x|^2 / 2 [..., 1]
     width: int  # features of a direction
     terms: int  # of a direction, that a product of features adds up: what it is divided by
     floor: float  # is added to each feature in attention, so that no query has weights of zero
@@ -85,7 +85,7 @@ class Map(NamedTuple):
 def _positive(projected, half_square):
     # a constant that cancels, so it needs no derivative
     top = jax.lax.stop_gradient(projected.max(axis=-1, keepdims=True))
-    return Features(jnp.exp(projected - top), top - half_square)
+    return RandomFeatures(jnp.exp(projected - top), top - half_square)
 
 
 def _hyperbolic(projected, half_square):
@@ -94,23 +94,25 @@ def _hyperbolic(projected, half_square):
 
 def _trigonometric(projected, half_square):
     values = jnp.concatenate([jnp.sin(projected), jnp.cos(projected)], axis=-1)
-    return Features(values, half_square)
+    return RandomFeatures(values, half_square)
 
 
 def _relu(projected, half_square):
     # one zero for all: XLA would take maxima of many at compile time
-    return Features(jnp.maximum(projected, 0.0), jnp.zeros((1,) * half_square.ndim))
+    return RandomFeatures(jnp.maximum(projected, 0.0), jnp.zeros((1,) * half_square.ndim))
 
 
 MAPS = {
-    "positive": Map(_positive, width=1, terms=1, floor=1e-6),
-    "hyperbolic": Map(_hyperbolic, width=2, terms=2, floor=1e-6),
-    "trigonometric": Map(_trigonometric, width=2, terms=1, floor=0.0),  # signed: no floor helps
-    "relu": Map(_relu, width=1, terms=1, floor=1e-3),
+    "positive": FeatureMap(_positive, width=1, terms=1, floor=1e-6),
+    "hyperbolic": FeatureMap(_hyperbolic, width=2, terms=2, floor=1e-6),
+    "trigonometric": FeatureMap(
+        _trigonometric, width=2, terms=1, floor=0.0
+    ),  # signed: no floor helps
+    "relu": FeatureMap(_relu, width=1, terms=1, floor=1e-3),
 }
 
 
-def features(kind: str, x: jax.Array, w: jax.Array, operands=jnp.float32) -> Features:
+def features(kind: str, x: jax.Array, w: jax.Array, operands=jnp.float32) -> RandomFeatures:
     """Maps x [B, H, L, d] by directions w [m, d] to its features.
 
     Args:

@@ -10,13 +10,13 @@ paths but the plain one, where rounding noise of it would be normalised into dri
 from perceiver.cross_attention.absorb import Weights
 from perceiver.cross_attention.merge import merge, merge_across
 from perceiver.cross_attention.paths import attend, attention_weights, keys_and_values
-from perceiver.cross_attention.plan import FEW_WEIGHTS, Choice, Plan, Sizes, choose
+from perceiver.cross_attention.plan import FEW_WEIGHTS, PathChoice, Plan, Sizes, choose
 from perceiver.cross_attention.sequence import Sequence
 from perceiver.cross_attention.statistics import inverse_std, prepare
 
 __all__ = [
     "FEW_WEIGHTS",
-    "Choice",
+    "PathChoice",
     "Plan",
     "Sequence",
     "Sizes",

@@ -14,10 +14,10 @@ NOTHING = -1e30  # finite: differences of it are 0, not NaN
 # exp(NOTHING - maximum) is 0.
 LOWEST = -1e20
 
-Part = tuple[jax.Array, jax.Array]  # y [B, N, H, V], lse [B, N, H]
+PartialSoftmax = tuple[jax.Array, jax.Array]  # y [B, N, H, V], lse [B, N, H]
 
 
-def merge(parts: Sequence[Part]) -> Part:
+def merge(parts: Sequence[PartialSoftmax]) -> PartialSoftmax:
     """Returns attention to the union of the parts."""
     if len(parts) == 1:
         return parts[0]
@@ -28,7 +28,7 @@ def merge(parts: Sequence[Part]) -> Part:
     return y, total
 
 
-def merge_across(part: Part, axis_name: str) -> Part:
+def merge_across(part: PartialSoftmax, axis_name: str) -> PartialSoftmax:
     """Merges the parts of all devices along a mesh axis; for use inside `jax.shard_map`."""
     y, lse = part
     top = jax.lax.pmax(jax.lax.stop_gradient(lse), axis_name)

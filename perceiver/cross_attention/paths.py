@@ -9,7 +9,7 @@ from perceiver import attention
 from perceiver.attention import reference
 from perceiver.cross_attention import separable, shared, statistics, streaming
 from perceiver.cross_attention.absorb import Weights, absorb_keys, apply_values
-from perceiver.cross_attention.merge import NOTHING, Part, merge
+from perceiver.cross_attention.merge import NOTHING, PartialSoftmax, merge
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
 from perceiver.nn.byte_array import ByteArray, Segment
@@ -94,7 +94,7 @@ def keys_and_values(
 
 def _attend_segment(
     segment: Segment, q: jax.Array, g: jax.Array, weights: Weights, *, path: str, compute: Compute
-) -> Part:
+) -> PartialSoftmax:
     how = {"chunk": compute.chunk, "operands": compute.operands}
     if path == "streaming":
         return streaming.attend(q, segment, weights, **how)

@@ -26,7 +26,7 @@ _SOFTMAX = 24  # operations for one weight's exponential, maximum and sums, roug
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class PathChoice:
     """The path of one segment (of all together, if plain)."""
 
     segment: str
@@ -44,7 +44,7 @@ class Choice:
 class Plan:
     """The choices of one cross-attend."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[PathChoice, ...]
 
     @property
     def is_plain(self) -> bool:
@@ -110,16 +110,16 @@ def for_kernel(kernel: str, path: str) -> str | None:
         return None
     if path not in ("auto", "plain"):
         raise ValueError(
-            f"path {path!r} computes the softmax exactly, which kernel {kernel!r} estimates; use "
+            f"path {path!r} computes the exact softmax, but kernel {kernel!r} approximates it; use "
             "path='auto' or 'plain', or kernel='auto'"
         )
     return f"the approximate kernel {kernel} reads keys and values"
 
 
-def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
+def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[PathChoice]:
     """Says of each choice whether the devices of the sequence axis share the elements."""
     sequence = byte_array.sequence
-    whole = f"not split: each of the {sequence.devices} devices of {sequence.axis!r} attends to all"
+    whole = f"not split: all {sequence.devices} devices of {sequence.axis!r} read every element"
     for choice, segment in zip(plan.choices, byte_array.segments, strict=False):
         split = not plan.is_plain and sequence.splits(segment)
         part = f"split over the {sequence.devices} devices of {sequence.axis!r}"
@@ -128,12 +128,12 @@ def _shared_out(plan: Plan, byte_array: ByteArray) -> Iterator[Choice]:
 
 def _plain(byte_array: ByteArray, reason: str) -> Plan:
     names = " + ".join(segment.name for segment in byte_array.segments)
-    return Plan((Choice(names, byte_array.size, "plain", reason),))
+    return Plan((PathChoice(names, byte_array.size, "plain", reason),))
 
 
 def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
     if path == "plain":
-        return _plain(byte_array, "as asked for")
+        return _plain(byte_array, "as requested")
     if drops:
         raise ValueError(
             f"path {path!r} never forms the attention weights, so it cannot drop any; use "
@@ -142,7 +142,9 @@ def _forced(byte_array: ByteArray, drops: bool, path: str) -> Plan:
     if path == "separable":
         for segment in byte_array.segments:
             require_grid(segment)
-    return Plan(tuple(Choice(s.name, s.size, path, "as asked for") for s in byte_array.segments))
+    return Plan(
+        tuple(PathChoice(s.name, s.size, path, "as requested") for s in byte_array.segments)
+    )
 
 
 def require_grid(segment: Segment) -> None:
@@ -150,15 +152,15 @@ def require_grid(segment: Segment) -> None:
     if not isinstance(segment.positions, SeparableFourier):
         kind = type(segment.positions).__name__ if segment.positions is not None else "no"
         raise ValueError(
-            f"path 'separable' cannot serve segment {segment.name!r} with {kind} positions: it "
-            "needs SeparableFourier; use path='auto' or 'shared'"
+            f"path 'separable' does not apply to segment {segment.name!r} with {kind} positions: "
+            "it needs SeparableFourier; use path='auto' or 'shared'"
         )
 
 
-def _cheapest(segment: Segment, sizes: Sizes) -> Choice:
+def _cheapest(segment: Segment, sizes: Sizes) -> PathChoice:
     costs = _costs(segment, sizes)
     path = min(costs, key=costs.get)
-    return Choice(segment.name, segment.size, path, _reason(segment, sizes, path, costs))
+    return PathChoice(segment.name, segment.size, path, _reason(segment, sizes, path, costs))
 
 
 def _costs(segment: Segment, sizes: Sizes) -> dict[str, float]:
@@ -194,5 +196,5 @@ def _reason(segment: Segment, sizes: Sizes, path: str, costs: dict[str, float]) 
         return f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid, {ratio}"
     absorbed = f"{sizes.heads} head(s) that absorb {segment.channels} channels, {ratio}"
     if isinstance(segment.positions, Permuted):
-        return f"a grid that is permuted, and so no grid: {absorbed}"
+        return f"a permuted grid is treated as no grid: {absorbed}"
     return absorbed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 from jax.sharding import PartitionSpec
 
-from perceiver.cross_attention.merge import Part, merge_across
+from perceiver.cross_attention.merge import PartialSoftmax, merge_across
 from perceiver.nn.byte_array import Segment
 from perceiver.nn.positions import Dense, PerExample, SeparableFourier
 
@@ -30,7 +30,7 @@ class Sequence:
         batch = (self.batch_axis,) if isinstance(self.batch_axis, str) else self.batch_axis or ()
         for name in (self.axis, *batch):
             if name not in self.mesh.axis_names:
-                raise ValueError(f"the mesh has axes {self.mesh.axis_names}, none called {name!r}")
+                raise ValueError(f"the mesh has axes {self.mesh.axis_names}, none named {name!r}")
 
     @property
     def devices(self) -> int:
@@ -46,7 +46,8 @@ class Sequence:
         rows, devices = segment.dims[0], self.devices
         if rows % devices and segment.size > FEW_ELEMENTS:
             raise ValueError(
-                f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid do not divide "
+                f"segment {segment.name!r}: {rows} rows of a {segment.dims} grid cannot be divided "
+                "evenly "
                 f"over {devices} devices of mesh axis {self.axis!r}; pad it to a multiple and "
                 "mask the rest"
             )
@@ -54,8 +55,8 @@ class Sequence:
 
 
 def attend_split(
-    attend: Callable[..., Part], sequence: Sequence, segment: Segment, *replicated
-) -> Part:
+    attend: Callable[..., PartialSoftmax], sequence: Sequence, segment: Segment, *replicated
+) -> PartialSoftmax:
     """Runs `attend(segment, *replicated)` with the segment's elements split over devices.
 
     Args:

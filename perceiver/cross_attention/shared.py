@@ -59,9 +59,9 @@ def attend(
     """
     batch, size, width = content.shape
     if (table is None) != (g_table is None):
-        raise ValueError("table and g_table belong together: give both or None for both")
+        raise ValueError("table and g_table belong together: give both or neither")
     if table is not None and table.shape[0] != size:
-        raise ValueError(f"table {table.shape} has another length than content {content.shape}")
+        raise ValueError(f"table {table.shape} and content {content.shape} differ in length")
     parts = [g_content, bias[..., None]] if table is None else [g_content, g_table, bias[..., None]]
     g = jnp.concatenate([part.astype(jnp.float32) for part in parts], axis=-1)  # [B, Q, C + 1]
     chunks = online.Chunks(

@@ -69,7 +69,7 @@ def filters(sample_rate: int, window: int, bins: int) -> np.ndarray:
         empty = int(np.argmin(weights.any(axis=0)))
         raise ValueError(
             f"mel filter {empty} of {bins} is empty: a window of {window} samples at "
-            f"{sample_rate} Hz tells frequencies apart by {sample_rate / window:.1f} Hz only; take "
+            f"{sample_rate} Hz resolves frequencies to {sample_rate / window:.1f} Hz only; use "
             "fewer bins or a longer window"
         )
     return weights.astype(np.float32)

@@ -83,8 +83,8 @@ class Model:
         """
         if isinstance(self.spec, specs.MaskedLM) and not self.spec.has_latents:
             raise ValueError(
-                f"{self.spec.kind} with body={self.spec.body!r} reads its inputs, of which some "
-                "may be padding that queries do not tell; use `decode`"
+                f"{self.spec.kind} with body={self.spec.body!r} needs the mask of its inputs, "
+                "which queries do not carry; use `decode`"
             )
         return self._transformed.apply["decode_queries"](params, state, None, latents, queries)[0]
 
@@ -141,8 +141,8 @@ def build(spec: Mapping[str, Any] | specs.Spec, *, sequence: Sequence | None = N
     spec = specs.parse(spec)
     if sequence is not None and not spec.has_latents:
         raise ValueError(
-            f"{spec.kind} has no cross-attends, whose elements `sequence` splits; build it without "
-            "(in a config: mesh.sequence=1)"
+            f"{spec.kind} has no cross-attends, whose elements `sequence` would split; build it "
+            "without `sequence` (in a config: mesh.sequence=1)"
         )
     dtype = jnp.dtype(spec.dtype)
 

@@ -28,10 +28,10 @@ def resize(spec: specs.Spec, params: dict[str, Any], size: tuple[int, int]):
     names = dict.fromkeys(specs.IMAGE_CLASSIFIERS, "image_shape") | {"optical_flow": "frame_shape"}
     name = names.get(spec.kind)
     if name is None:
-        raise ValueError(f"a {spec.kind} model has no image size that could be changed")
+        raise ValueError(f"a {spec.kind} model has no image size to change")
     if not isinstance(spec, specs.Backbone) and spec.permutation:
         raise ValueError(
-            f"this {spec.kind} knows the permutation of one image size, and would meet another"
+            f"this {spec.kind} permutes the pixels of one image size and cannot be resized"
         )
     height, width = size
     if min(size) < 1:

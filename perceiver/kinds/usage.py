@@ -37,7 +37,7 @@ def default(spec: specs.Spec, labels: Sequence[str] | None = None) -> dict[str, 
         usage["labels"] = list(labels) if labels is not None else _labels(spec)
         if len(usage["labels"]) != spec.classes:
             raise ValueError(
-                f"{len(usage['labels'])} labels for {spec.classes} classes; give one each"
+                f"{len(usage['labels'])} labels for {spec.classes} classes; give one per class"
             )
     return usage
 

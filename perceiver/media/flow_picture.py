@@ -49,7 +49,9 @@ def flow_picture(flow: np.ndarray, *, max_flow: float | None = None) -> np.ndarr
     if flow.ndim != 3 or flow.shape[-1] != 2:
         raise ValueError(f"flow must be [H, W, 2], got {flow.shape}; draw one example at a time")
     if max_flow is not None and not max_flow > 0:
-        raise ValueError(f"max_flow={max_flow} must be positive; None is the longest of the flow")
+        raise ValueError(
+            f"max_flow={max_flow} must be positive; None means the largest motion in the flow"
+        )
     known = np.isfinite(flow).all(axis=-1) & (np.abs(flow) <= UNKNOWN).all(axis=-1)
     flow = np.where(known[..., None], flow, 0.0)
     length = np.hypot(flow[..., 0], flow[..., 1])

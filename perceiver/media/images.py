@@ -31,7 +31,7 @@ _UNREADABLE = (
 )
 
 
-class BrokenPicture(ValueError):  # noqa: N818 - said of the picture, not of the program
+class BrokenImage(ValueError):  # noqa: N818 - said of the picture, not of the program
     """A picture that does not decode, with the reason."""
 
 
@@ -128,9 +128,9 @@ def _decoding(what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no image file {what}") from error
+        raise FileNotFoundError(f"no such image file: {what}") from error
     except _UNREADABLE as error:
-        raise BrokenPicture(f"cannot decode a picture from {what}: {error}") from error
+        raise BrokenImage(f"cannot decode an image from {what}: {error}") from error
 
 
 def _described(picture: Image.Image) -> str:

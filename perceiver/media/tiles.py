@@ -21,7 +21,7 @@ def corners(size: int, tile: int, overlap: int) -> list[int]:
       ValueError: the tile is larger than the axis, or several do not fit with such an overlap.
     """
     if overlap < 0 or (overlap >= tile and size > tile):
-        raise ValueError(f"overlap={overlap} must lie in [0, {tile}), less than a side of the tile")
+        raise ValueError(f"overlap={overlap} must lie in [0, {tile}), less than the side of a tile")
     if size < tile:
         raise ValueError(f"an axis of {size} is shorter than a tile of {tile}; pad it")
     before_last = range(0, size - tile, tile - overlap) if size > tile else ()

@@ -33,7 +33,7 @@ def read(
     """
     av = pyav()
     if not pathlib.Path(file).is_file():
-        raise FileNotFoundError(f"there is no media file {os.fspath(file)}")
+        raise FileNotFoundError(f"no such media file: {os.fspath(file)}")
     try:
         with av.open(os.fspath(file)) as container:
             frames = _frames(container, size, frames_per_second, seconds)
@@ -42,7 +42,7 @@ def read(
     except av.FFmpegError as error:
         raise ValueError(f"cannot decode {os.fspath(file)}: {error}") from error
     if not len(frames):
-        raise ValueError(f"{os.fspath(file)} has no picture")
+        raise ValueError(f"{os.fspath(file)} has no video")
     wanted = round(len(frames) * sample_rate / frames_per_second)
     audio = np.zeros(wanted, np.float32)
     audio[: min(wanted, len(samples))] = samples[:wanted]
@@ -134,7 +134,8 @@ def pyav() -> Any:
         import av
     except ImportError as error:
         raise ImportError(
-            "media files need PyAV, which is missing: `pip install av`; arrays work without it"
+            "media files need PyAV, which is not installed: `pip install av`; arrays work without "
+            "it"
         ) from error
     return av
 

@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Window:
+class MediaWindow:
     """A part of a video; what is missing at its end is the last frame, and silence."""
 
     start: float  # seconds
@@ -44,7 +44,7 @@ class Window:
     audio: np.ndarray | None  # float32 [S] in [-1, 1]; None: no sound at this time
 
 
-def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Window]:
+def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[MediaWindow]:
     """Yields windows that start every `hop` seconds, until all of a media file was in one.
 
     Pictures are cut to the central part that evaluation sees, at the model's aspect ratio.
@@ -56,13 +56,13 @@ def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Windo
     """
     av, name = video_files.pyav(), os.fspath(file)
     if not pathlib.Path(file).is_file():
-        raise FileNotFoundError(f"there is no media file {name}")
+        raise FileNotFoundError(f"no such media file: {name}")
     try:
         with contextlib.ExitStack() as stack:
             # Each its own: the streams are not read in step.
             pictures, sounds = (stack.enter_context(av.open(name)) for _ in range(2))
             if not sounds.streams.audio and not _moving(pictures):
-                raise ValueError(f"{name} has neither picture nor sound")
+                raise ValueError(f"{name} has neither video nor audio")
             yield from of_streams(_pictures(pictures, shape), _sounds(sounds, shape), shape, hop)
     except av.FFmpegError as error:
         raise ValueError(f"cannot decode {name}: {error}") from error
@@ -70,10 +70,10 @@ def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Windo
 
 def of_streams(
     pictures: Iterator[np.ndarray], sounds: Iterator[np.ndarray], shape: Shape, hop: float
-) -> Iterator[Window]:
+) -> Iterator[MediaWindow]:
     """Yields the windows of pieces of pictures [n, H, W, 3] and of sounds [n], at least one."""
     if not hop > 0:
-        raise ValueError(f"windows must start some time after each other, not every {hop} seconds")
+        raise ValueError(f"hop must be positive: windows cannot start every {hop} seconds")
     pictures, sounds = _Forward(pictures), _Forward(sounds)
     index, going_on = 0, True
     while going_on:
@@ -81,7 +81,7 @@ def of_streams(
         frame, sample = round(start * shape.frames_per_second), round(start * shape.sample_rate)
         video = pictures.take(frame, frame + shape.frames)
         audio = sounds.take(sample, sample + shape.samples)
-        yield Window(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
+        yield MediaWindow(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
         index += 1
         # Something that this window has not shown, and that the next one will begin with.
         more = max(start + shape.seconds, index * hop) + _REST * shape.seconds

@@ -127,8 +127,8 @@ def _check(segment: Segment) -> None:
         raise ValueError(f"{where}: content must be [B, M, F] or a grid [B, *dims, F]")
     if not jnp.issubdtype(segment.content.dtype, jnp.floating):
         raise ValueError(
-            f"{where}: content must be floating, not {segment.content.dtype}, to which positions "
-            "would be rounded; scale or embed it first"
+            f"{where}: content must be floating-point, not {segment.content.dtype}, which would "
+            "round the positions; scale or embed it first"
         )
     positions, batch = segment.positions, segment.content.shape[0]
     for kind, array, rank in ((Dense, "table", 2), (PerExample, "features", 3)):
@@ -139,10 +139,10 @@ def _check(segment: Segment) -> None:
         raise ValueError(f"{where} has {segment.size} elements, but positions for {positions.size}")
     if isinstance(positions, SeparableFourier) and positions.dims != segment.dims:
         raise ValueError(
-            f"{where} is a grid {segment.dims}, but its positions are of a grid {positions.dims}"
+            f"{where} is a grid {segment.dims}, but its positions are for a grid {positions.dims}"
         )
     if isinstance(positions, PerExample) and positions.features.shape[0] != batch:
-        raise ValueError(f"{where}: positions {positions.features.shape} are of another batch size")
+        raise ValueError(f"{where}: positions {positions.features.shape} have another batch size")
     if segment.constant is not None and segment.constant.ndim != 1:
         raise ValueError(f"{where}: constant features must be [P], not {segment.constant.shape}")
     if segment.mask is not None and segment.mask.shape != (batch, segment.size):

@@ -31,4 +31,4 @@ class Compute:
         if self.chunk < 0:
             raise ValueError(f"compute: chunk={self.chunk} must not be negative; 0 is automatic")
         if self.features < 1:
-            raise ValueError(f"compute: features={self.features} must be positive; 256 is usual")
+            raise ValueError(f"compute: features={self.features} must be positive, such as 256")

@@ -111,7 +111,9 @@ class Residual(hk.Module):
 
     def __call__(self, x: jax.Array, branch: Callable, *, is_training: bool = False) -> jax.Array:
         if self.alpha is not None and not self.skip:
-            raise ValueError(f"alpha={self.alpha} weighs a stream that skip=False drops")
+            raise ValueError(
+                f"alpha={self.alpha} scales the residual stream, which skip=False removes"
+            )
         norm = LayerNorm(epsilon=self.epsilon, learned=self.learned, name="norm")
         y = branch(norm(x) if self.alpha is None else x)
         y = dropout(y, self.dropout_rate, is_training=is_training)

@@ -37,7 +37,7 @@ class MeanClassifier(hk.Module):
         """Returns no row for no query."""
         del latents, is_training
         if queries:
-            raise ValueError(f"the mean of the latents answers no queries, got {sorted(queries)}")
+            raise ValueError(f"the mean of the latents takes no queries, got {sorted(queries)}")
         return {}
 
     @hk.name_like("__call__")

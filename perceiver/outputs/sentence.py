@@ -70,7 +70,7 @@ class SentenceEmbedding(hk.Module):
     def read(self, latents, queries, *, latent_mask=None, is_training=False) -> dict:
         """[B, N, D], {"embedding": o queries} -> {"embedding": [B, o, E]}."""
         if queries and self.pooling != "latent":
-            raise ValueError(f"pooling {self.pooling!r} answers no queries, got {sorted(queries)}")
+            raise ValueError(f"pooling {self.pooling!r} takes no queries, got {sorted(queries)}")
         decoder = self._decoder()
         return {
             name: decoder(x, latents, latent_mask=latent_mask, is_training=is_training)

@@ -130,7 +130,7 @@ class TiedTokens(hk.Module):
         """Returns no row for no query."""
         del features, is_training
         if queries:
-            raise ValueError(f"a model of all tokens answers no queries, got {sorted(queries)}")
+            raise ValueError(f"a head for all tokens takes no queries, got {sorted(queries)}")
         return {}
 
     @hk.name_like("__call__")

@@ -11,7 +11,7 @@ from perceiver.text import coders, lengths, sequences
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Texts:
+class EncodedTexts:
     """Texts as a model can read them."""
 
     texts: Sequence[str]  # none longer than was allowed
@@ -25,7 +25,7 @@ class Texts:
         return np.flatnonzero(self.sizes)
 
 
-def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) -> Texts:
+def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) -> EncodedTexts:
     """Counts the tokens of texts, and cuts those that are too long, after a whole character.
 
     Args:
@@ -50,8 +50,8 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
             cut += 1
         sizes[place] = len(ids)
     if not sizes.any():
-        raise ValueError(f"none of {len(texts)} texts has anything to embed: all are empty")
-    return Texts(kept, sizes, cut, reads)
+        raise ValueError(f"all {len(texts)} texts are empty: there is nothing to embed")
+    return EncodedTexts(kept, sizes, cut, reads)
 
 
 def _cut(ids: np.ndarray, most: int, coder: coders.Coder) -> tuple[str, np.ndarray]:
@@ -76,7 +76,7 @@ def text_length(spec: specs.Spec) -> int:
     return reads
 
 
-def batches(model: Pretrained, given: Texts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(model: Pretrained, given: EncodedTexts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (places [b], embeddings float32 [b, E]) of all texts with tokens, longest first."""
     for chosen in lengths.batches(given.sizes[given.full], model.batch_size):
         places = given.full[chosen]

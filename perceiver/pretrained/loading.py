@@ -62,7 +62,9 @@ def load(
     """
     for name in compute:
         if name not in COMPUTE:
-            raise TypeError(f"load has no argument {name!r}; fields that it takes: {COMPUTE}")
+            raise TypeError(
+                f"load has no argument {name!r}; it accepts these fields of the spec: {COMPUTE}"
+            )
     saved = read(source, spec=spec, conv_kernel=conv_kernel)
     model = saved.model
     if compute:
@@ -118,7 +120,7 @@ def _spec(spec: str | Mapping[str, Any] | specs.Spec) -> Mapping[str, Any] | spe
     if not isinstance(spec, str):
         return spec
     if spec not in released.MODELS:
-        raise ValueError(f"spec={spec!r} is unknown; released are {', '.join(released.MODELS)}")
+        raise ValueError(f"spec={spec!r} is unknown; released models: {', '.join(released.MODELS)}")
     return released.MODELS[spec]
 
 

@@ -114,7 +114,7 @@ class Pretrained:
             found = text_classes.classify(self.runner, inputs, self.usage, top_k=top_k, task=task)
             return found if text_classes.several(inputs) else found[0]
         if task:
-            raise ValueError(f"task={task!r}: a classifier of pictures has one task")
+            raise ValueError(f"task={task!r}: an image classifier has only one task")
         found = image.classify(self.runner, inputs, self.usage, top_k=top_k)
         return found if several(inputs) else found[0]
 
@@ -133,7 +133,9 @@ class Pretrained:
         if not several(first):
             return sentences.compare(self.runner, [(first, second)], self.usage, top_k=top_k)[0]
         if len(first) != len(second):
-            raise ValueError(f"{len(first)} first texts and {len(second)} second ones; give pairs")
+            raise ValueError(
+                f"{len(first)} first texts but {len(second)} second texts; give as many of each"
+            )
         pairs = list(zip(first, second, strict=True))
         return sentences.compare(self.runner, pairs, self.usage, top_k=top_k)
 
@@ -237,7 +239,7 @@ class Pretrained:
     def _prepare(self, *given) -> dict[str, Any]:
         if not given:
             raise ValueError(
-                f"give what {' or '.join(TASKS[self.kind])} takes, or a dict of inputs"
+                f"give the inputs of {' or '.join(TASKS[self.kind])}, or a dict of arrays"
             )
         if isinstance(given[0], dict):
             return {name: np.asarray(x) for name, x in given[0].items()}
@@ -247,6 +249,6 @@ class Pretrained:
         if task not in TASKS[self.kind]:
             able = ", ".join((*TASKS[self.kind], "embed", "attention_maps"))
             raise ValueError(
-                f"{self.source or 'this'} is a model of kind {self.kind}, which cannot {task}; "
-                f"it has {able}"
+                f"{self.source or 'this'} is a model of kind {self.kind}, which does not support "
+                f"{task}; it supports {able}"
             )

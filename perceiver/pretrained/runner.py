@@ -62,7 +62,9 @@ class Runner:
         """
         sizes = {name: len(x) for name, x in inputs.items()}
         if len(set(sizes.values())) != 1 or 0 in sizes.values():
-            raise ValueError(f"a batch needs at least one example, as many of each input: {sizes}")
+            raise ValueError(
+                f"a batch needs at least one example, and the same number for all inputs: {sizes}"
+            )
         self.model.check(inputs)
         pieces = []
         for start in range(0, next(iter(sizes.values())), self.batch_size):

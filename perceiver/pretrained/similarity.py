@@ -27,8 +27,8 @@ def nearest(
     """
     if queries.ndim != 2 or queries.shape[1] != embeddings.shape[1]:
         raise ValueError(
-            f"embeddings {list(embeddings.shape)} and queries {list(queries.shape)} are of "
-            "different models: embed both by the same one"
+            f"embeddings {list(embeddings.shape)} and queries {list(queries.shape)} are from "
+            "different models: embed both with the same one"
         )
     _check_count("k", k, len(embeddings), "rows")
     search = sklearn().neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine")
@@ -108,8 +108,8 @@ def clusters(
             raise ValueError(f"threshold is a cosine in [-1, 1], got {threshold}")
         if not 2 <= len(rows) <= _MOST_TO_MERGE:
             raise ValueError(
-                f"threshold merges 2 to {_MOST_TO_MERGE:,} rows, got {len(rows):,}; give a count "
-                "of clusters instead"
+                f"threshold works on 2 to {_MOST_TO_MERGE:,} rows, got {len(rows):,}; give a "
+                "number of clusters instead"
             )
         method = sklearn().cluster.AgglomerativeClustering(
             n_clusters=None, metric="cosine", linkage="average", distance_threshold=1 - threshold

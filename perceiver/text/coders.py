@@ -37,8 +37,8 @@ def of_usage(usage: dict[str, Any]) -> Coder:
     """
     if usage.get("tokenizer") == EXTERNAL:
         raise ValueError(
-            "the tokeniser of this model (WordPiece, if it is one of BERT's) is no part of this "
-            'library: make ids with its own and give these, model({"tokens": int32 [B, M], '
+            "this library does not include the tokeniser of this model (WordPiece for BERT): "
+            'tokenise with the original one and pass the ids, model({"tokens": int32 [B, M], '
             '"input_mask": bool [B, M]}) or embed(ids)'
         )
     return coder(usage.get("file", "bytes"))

@@ -27,7 +27,7 @@ def join(
     """
     room = length - (len(parts) - 1)
     if room < len(parts):
-        raise ValueError(f"{len(parts)} texts do not fit into {length} tokens; allow more")
+        raise ValueError(f"{len(parts)} texts do not fit into {length} tokens; increase the limit")
     kept = _share(np.array([len(part) for part in parts]), room)
     pieces = []
     for part, size in zip(parts, kept, strict=True):

@@ -44,13 +44,13 @@ class Subwords:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"there is no SentencePiece model {str(path)!r}; train one: "
+                f"no such SentencePiece model: {str(path)!r}; train one with "
                 "python -m data.prepare sentencepiece --input=STORE --out=FILE"
             )
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{path} is no SentencePiece model: {error}") from error
+            raise ValueError(f"{path} is not a SentencePiece model: {error}") from error
         self._tables()
 
     def encode(self, text: str | bytes) -> np.ndarray:  # [M] int32

@@ -15,15 +15,15 @@ from perceiver.weights.verify import Outcome, verify
 
 _USAGE_ERROR = 64  # argparse's own 2 means something else here
 _EPILOG = """\
-SRC is a run's folder, an exported model, one of DeepMind's pickles (read without running them),
-a folder of Hugging Face's (config.json with model.safetensors or pytorch_model.bin), or a released
-model's name, which is fetched once.
+SRC is a run's folder, an exported model, a DeepMind pickle (read without executing it), a Hugging
+Face folder (config.json with model.safetensors or pytorch_model.bin), or the name of a released
+model, which is downloaded once.
 
 exit status:
-  0   done; verify: the model answers as was recorded
-  1   an error; verify: the weights are broken, do not fit, or answer otherwise
-  2   verify: they fit and are finite, but no recorded activations are known
-  64  a wrong command line
+  0   success; verify: the outputs match the recorded ones
+  1   an error; verify: the weights are broken, do not fit, or give other outputs
+  2   verify: they fit and are finite, but there are no recorded outputs to compare with
+  64  an invalid command line
 
 examples:
   python -m perceiver.weights inspect language_perceiver_io_bytes.pickle
@@ -47,11 +47,11 @@ def read_spec(text: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"--spec {text}: no JSON: {error}") from error
+        raise ValueError(f"--spec {text}: not valid JSON: {error}") from error
     spec = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(spec, dict) or "kind" not in spec:
         raise ValueError(
-            f'--spec {text}: no spec: it needs a "kind", see perceiver/kinds/released.py'
+            f'--spec {text}: not a spec: it needs a "kind", see perceiver/kinds/released.py'
         )
     return spec
 
@@ -78,10 +78,10 @@ def convert(
     """
     target = pathlib.Path(target)
     if target.exists():
-        raise FileExistsError(f"{target} exists; remove it, or give another name")
+        raise FileExistsError(f"{target} already exists; remove it, or choose another name")
     of_source = formats.detect(formats.resolve(source)) == "huggingface"
     if conv_kernel and not of_source and to != "huggingface":
-        raise ValueError("--conv-kernel is about Hugging Face's files, and there is none here")
+        raise ValueError("--conv-kernel applies to Hugging Face files only, and there is none here")
     saved = formats.load(source, spec=spec, conv_kernel=conv_kernel if of_source else None)
     options = {"conv_kernel": conv_kernel} if conv_kernel and not of_source else {}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("convert", "write a model in another format"),
-        ("inspect", "say what a file holds; reads no values"),
-        ("verify", "compare a model's answers with recorded ones"),
+        ("inspect", "show what a file contains, without reading array values"),
+        ("verify", "compare a model's outputs with recorded ones"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("source", metavar="SRC", help="file, folder or released name")
         if name == "convert":
-            command.add_argument("target", metavar="DST", help="new folder")
+            command.add_argument("target", metavar="DST", help="folder to create")
             command.add_argument("--to", required=True, choices=("native", "huggingface"))
         if name == "inspect":
             command.add_argument("--arrays", action="store_true", help="list all arrays")
@@ -125,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--conv-kernel",
                 choices=("hub", "torch"),
-                help="layout of the 7x7 convolution in Hugging Face's file (default: as its "
-                "config.json says, else hub; written: torch)",
+                help="layout of the 7x7 convolution in the Hugging Face file (default for reading: "
+                "as its config.json says, else hub; for writing: torch)",
             )
     return parser
 

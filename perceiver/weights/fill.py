@@ -6,7 +6,7 @@ import jax
 
 from perceiver.kinds.models import Model
 from perceiver.weights import batch_norm
-from perceiver.weights.mapping import Params, Rule, misfits, translate
+from perceiver.weights.mapping import Params, Rule, mismatches, translate
 from perceiver.weights.stored import Arrays
 
 
@@ -38,7 +38,7 @@ def differences(
 ) -> list[str]:
     """Returns what would keep `fill` from its work, one line each; reads no array."""
     params, state = jax.eval_shape(model.init, jax.random.key(0))
-    return misfits(stored, _target(params, state, steps), rules)
+    return mismatches(stored, _target(params, state, steps), rules)
 
 
 def _target(params, state, steps: int | None):

@@ -13,15 +13,16 @@ from perceiver.weights.stored import Arrays
 
 FORMATS = ("native", "deepmind", "huggingface")
 ACCEPTED = (
-    "accepted are a run's folder, an exported model (config.json and model.safetensors), a pickle "
-    "of DeepMind's (.pickle, .pystate), a folder of Hugging Face's (config.json and "
-    "model.safetensors or pytorch_model.bin), and the weights' file in one of these"
+    "accepted are a run's folder, an exported model (config.json and model.safetensors), a "
+    "DeepMind "
+    "pickle (.pickle, .pystate), a Hugging Face folder (config.json and model.safetensors or "
+    "pytorch_model.bin), and the weights file in one of these"
 )
 _PICKLES = (".pickle", ".pkl", ".pystate")
 _LOOKS = {  # the first bytes of files that are often mistaken
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
-    b"\x93NUMPY": "one array of numpy's",
+    b"\x93NUMPY": "a single NumPy array",
     b"\x1f\x8b": "a gzip archive",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file with `git lfs pull`",
     b"<": "HTML or XML; the download failed",
@@ -49,13 +50,13 @@ def load(
     path = resolve(path)
     fmt = detect(path)
     if conv_kernel is not None and fmt != "huggingface":
-        raise ValueError(f"conv_kernel is about Hugging Face's files; {path} is {fmt}")
+        raise ValueError(f"conv_kernel applies to Hugging Face files only; {path} is {fmt}")
     if fmt == "huggingface":
         return huggingface.read(path, spec=spec, conv_kernel=conv_kernel)
     if fmt == "deepmind":
         return deepmind.read(path, spec=spec)
     if spec is not None:
-        raise ValueError(f"{path} says itself what model it is; leave out spec")
+        raise ValueError(f"{path} already describes its model; omit spec")
     return native.load(_folder(path))
 
 
@@ -126,7 +127,7 @@ def detect(path: str | os.PathLike) -> str:
         return "deepmind"
     looks = next((name for start, name in _LOOKS.items() if head.startswith(start)), None)
     seems = f"seems to be {looks}" if looks else f"starts with {head[:8]!r}"
-    raise ValueError(f"{path} is no file of weights, it {seems}; {ACCEPTED}")
+    raise ValueError(f"{path} is not a weights file: it {seems}; {ACCEPTED}")
 
 
 def _detect_folder(folder: pathlib.Path) -> str:
@@ -138,7 +139,7 @@ def _detect_folder(folder: pathlib.Path) -> str:
     kind = described.get("model_type")
     if kind not in (None, *huggingface.MODEL_TYPES):
         known = ", ".join(huggingface.MODEL_TYPES)
-        raise ValueError(f"{folder} holds a model of type {kind!r}, none of {known}; {ACCEPTED}")
+        raise ValueError(f"{folder} holds a model of type {kind!r}, not one of {known}; {ACCEPTED}")
     theirs = any(name in names for name in huggingface.WEIGHTS[1:])
     if kind or described.get("architectures") or theirs:
         return "huggingface"

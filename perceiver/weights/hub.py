@@ -13,7 +13,7 @@ URL = "https://storage.googleapis.com/perceiver_io/"
 DOCS = "https://huggingface.co/"
 
 
-class Released(NamedTuple):
+class ReleasedFile(NamedTuple):
     """One released model."""
 
     spec: str  # its name in `released.MODELS`
@@ -22,24 +22,26 @@ class Released(NamedTuple):
 
 
 MODELS = (
-    Released(
+    ReleasedFile(
         "masked-lm-bytes", "language_perceiver_io_bytes.pickle", "deepmind/language-perceiver"
     ),
-    Released(
+    ReleasedFile(
         "imagenet-learned",
         "imagenet_learned_position_encoding.pystate",
         "deepmind/vision-perceiver-learned",
     ),
-    Released(
+    ReleasedFile(
         "imagenet-fourier",
         "imagenet_fourier_position_encoding.pystate",
         "deepmind/vision-perceiver-fourier",
     ),
-    Released(
+    ReleasedFile(
         "imagenet-conv", "imagenet_conv_preprocessing.pystate", "deepmind/vision-perceiver-conv"
     ),
-    Released("optical-flow", "optical_flow_checkpoint.pystate", "deepmind/optical-flow-perceiver"),
-    Released(
+    ReleasedFile(
+        "optical-flow", "optical_flow_checkpoint.pystate", "deepmind/optical-flow-perceiver"
+    ),
+    ReleasedFile(
         "video-autoencoder",
         "video_autoencoding_checkpoint.pystate",
         "deepmind/multimodal-perceiver",
@@ -47,7 +49,7 @@ MODELS = (
 )
 
 
-def find(name: str) -> Released | None:
+def find(name: str) -> ReleasedFile | None:
     """Returns the released model of a name: a spec's, DeepMind's file, or a repository."""
     for model in MODELS:
         if name in model:
@@ -72,8 +74,8 @@ def locate(source: str | os.PathLike) -> pathlib.Path:
         return path
     if find(str(source)) is None:
         raise FileNotFoundError(
-            f"{os.fspath(source)!r} is neither a file nor a folder, nor a released model's name; "
-            f"those are\n{known()}"
+            f"{os.fspath(source)!r} is neither a file nor a folder, nor the name of a released "
+            f"model; those are\n{known()}"
         )
     return fetch(str(source))
 
@@ -91,16 +93,16 @@ def fetch(name: str) -> pathlib.Path:
     """
     model = find(name)
     if model is None:
-        raise ValueError(f"{name!r} is no released model; known are\n{known()}")
+        raise ValueError(f"{name!r} is not a released model; known models:\n{known()}")
     return _from_hub(model) if name == model.repository else _from_url(model)
 
 
-def _from_hub(model: Released) -> pathlib.Path:
+def _from_hub(model: ReleasedFile) -> pathlib.Path:
     try:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{model.repository} is fetched with huggingface_hub, which is missing: `pip install "
+            f"downloading {model.repository} needs huggingface_hub, which is missing: `pip install "
             f"huggingface-hub`, or load DeepMind's own file by the name {model.spec!r}"
         ) from error
     try:
@@ -114,13 +116,14 @@ def _from_hub(model: Released) -> pathlib.Path:
         if cached is not None:
             return cached
         raise ConnectionError(
-            f"cannot fetch {DOCS}{model.repository} ({type(error).__name__}: {error}); where there "
-            f"is a network, download {URL}{model.file} and load that file by its path"
+            f"cannot download {DOCS}{model.repository} ({type(error).__name__}: {error}); on a "
+            "machine "
+            f"with network access, download {URL}{model.file}, and load that file by its path"
         ) from error
     return pathlib.Path(folder)
 
 
-def _cached_snapshot(huggingface_hub, model: Released) -> pathlib.Path | None:
+def _cached_snapshot(huggingface_hub, model: ReleasedFile) -> pathlib.Path | None:
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(model.repository, local_files_only=True)
@@ -129,7 +132,7 @@ def _cached_snapshot(huggingface_hub, model: Released) -> pathlib.Path | None:
         return None
 
 
-def _from_url(model: Released) -> pathlib.Path:
+def _from_url(model: ReleasedFile) -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
     path = folder / model.file
     if path.is_file():
@@ -146,8 +149,8 @@ def _from_url(model: Released) -> pathlib.Path:
         partial.replace(path)
     except OSError as error:  # urllib's errors are OSErrors
         raise ConnectionError(
-            f"cannot fetch {URL}{model.file} ({error}); where there is a network, download it and "
-            f"load it by its path, or put it into {folder}"
+            f"cannot download {URL}{model.file} ({error}); download it on a machine with network "
+            f"access and load it by its path, or put it into {folder}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -110,7 +110,7 @@ def expand(rules: Sequence[Rule], target) -> dict[str, Slot]:
         stacked = rule.placeholder is not None
         for layer in range(wanted[rule.target].shape[0]) if stacked else (None,):
             if rule.name(layer) in table:
-                problems.append(f"{rule.name(layer)}: two rules take it")
+                problems.append(f"{rule.name(layer)}: two rules read it")
             table[rule.name(layer)] = Slot(rule.target, layer, rule)
     problems += [f"{key}: no rule fills it" for key in sorted(wanted.keys() - filled)]
     if problems:
@@ -134,7 +134,7 @@ def translate(source: Arrays, target, rules: Sequence[Rule]) -> Params:
       ValueError: lists every array of the source that has no rule, every parameter that nothing
         fills, and every shape or dtype that does not fit.
     """
-    problems = misfits(source, target, rules)
+    problems = mismatches(source, target, rules)
     if problems:
         raise ValueError("the weights do not fit the model:\n  " + "\n  ".join(problems))
     table = expand(rules, target)
@@ -154,7 +154,7 @@ def translate(source: Arrays, target, rules: Sequence[Rule]) -> Params:
     return unflatten({key: flat[key] for key in wanted})
 
 
-def misfits(source: Arrays, target, rules: Sequence[Rule]) -> list[str]:
+def mismatches(source: Arrays, target, rules: Sequence[Rule]) -> list[str]:
     """Returns what keeps `translate` from filling the target, one line each; reads no array."""
     table = expand(rules, target)
     wanted = flatten(target)
@@ -189,7 +189,7 @@ def _unknown(keys: Iterable[str], rules: Sequence[Rule], wanted) -> list[str]:
             (rule, layer), *_ = layers.items()
             surplus.setdefault(rule, []).append(layer)
         else:
-            problems.append(f"source {key}: no rule knows it")
+            problems.append(f"source {key}: no rule matches it")
     for rule, layers in surplus.items():
         count = wanted[rule.target].shape[0]
         problems.append(f"source {rule.source}: layers {sorted(layers)}, the model has {count}")

@@ -77,7 +77,8 @@ def load(folder: str | os.PathLike) -> Saved:
         raise ValueError(f"{folder}: broken file: {error}; export the model again") from error
     if not is_native(config):
         raise ValueError(
-            f"{folder}/config.json is not an exported model's: it needs format, model and usage"
+            f"{folder}/config.json does not belong to an exported model: it needs format, model "
+            "and usage"
         )
     if config["format"] != FORMAT:
         raise ValueError(f"{folder}/config.json has format {config['format']}, known: {FORMAT}")

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """One array of a file, not read yet."""
 
     shape: tuple[int, ...]
@@ -19,9 +19,9 @@ class Stored:
     read: Callable[[], np.ndarray]  # returns an array of this shape and dtype that owns its memory
 
     @classmethod
-    def of(cls, array: np.ndarray) -> "Stored":
+    def of(cls, array: np.ndarray) -> "StoredArray":
         """Wraps an array that is in memory already."""
         return cls(tuple(array.shape), array.dtype, lambda: array)
 
 
-Arrays = Mapping[str, Stored]  # keys: "module path/name", or the names of a state dict
+Arrays = Mapping[str, StoredArray]  # keys: "module path/name", or the names of a state dict

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from perceiver.weights.files import replacing
-from perceiver.weights.stored import Arrays, Stored
+from perceiver.weights.stored import Arrays, StoredArray
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -56,7 +56,7 @@ def read(path: str | os.PathLike) -> Arrays:
     return {name: _stored(path, name, entry, 8 + size) for name, entry in header.items()}
 
 
-def _stored(path: pathlib.Path, name: str, entry: Mapping, start: int) -> Stored:
+def _stored(path: pathlib.Path, name: str, entry: Mapping, start: int) -> StoredArray:
     shape, code, offset = tuple(entry["shape"]), entry["dtype"], entry["data_offsets"][0] + start
     if code not in _DTYPES:
         raise ValueError(f"{path}: {name} is of dtype {code}; known are {', '.join(_DTYPES)}")
@@ -66,7 +66,7 @@ def _stored(path: pathlib.Path, name: str, entry: Mapping, start: int) -> Stored
     def read() -> np.ndarray:
         return np.fromfile(path, dtype, count, offset=offset).reshape(shape)
 
-    return Stored(shape, dtype, read)
+    return StoredArray(shape, dtype, read)
 
 
 def write(

@@ -14,7 +14,7 @@ from perceiver.nn.layers import ACTIVATIONS
 from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved
-from perceiver.weights.recorded import RECORDS, Record
+from perceiver.weights.reference_outputs import RECORDS, ReferenceOutputs
 
 _SHOWN = 5
 
@@ -28,14 +28,14 @@ class Outcome(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class VerificationReport:
     """The outcome, and what was found, line by line."""
 
     outcome: Outcome
     lines: tuple[str, ...]
 
 
-def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
+def verify(saved: Saved, records: Sequence[ReferenceOutputs] = RECORDS) -> VerificationReport:
     """Checks a model that was loaded, so its names, shapes and dtypes do fit."""
     arrays = flatten(saved.params) | flatten(saved.state)
     count = sum(x.size for x in arrays.values())
@@ -43,7 +43,7 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
     if bad:
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         names = ", ".join(bad[:_SHOWN]) + more
-        return Report(Outcome.WRONG, (f"not finite (NaN or infinity): {names}",))
+        return VerificationReport(Outcome.WRONG, (f"not finite (NaN or infinity): {names}",))
     lines = [f"all names and shapes fit; all {count:,} values in {len(arrays)} arrays are finite"]
     means = meaning(saved.model.spec) | {"activation": specs.Backbone.activation}
     known = [x for x in records if meaning(specs.parse(MODELS[x.model])) == means]
@@ -51,18 +51,18 @@ def verify(saved: Saved, records: Sequence[Record] = RECORDS) -> Report:
         names = ", ".join(sorted({record.model for record in records}))
         lines.append(
             f"no recorded activations are known for this {saved.model.spec.kind} (only for "
-            f"{names}), so that the values are the right ones was not verified"
+            f"{names}), so the values themselves were not verified"
         )
-        return Report(Outcome.UNKNOWN, tuple(lines))
+        return VerificationReport(Outcome.UNKNOWN, tuple(lines))
     for record in known:
         problems, remark = _compare(saved, record)
-        lines += problems or [f"answers as recorded for {record.model}: {remark}"]
+        lines += problems or [f"outputs match those recorded for {record.model}: {remark}"]
         if problems:
-            return Report(Outcome.WRONG, tuple(lines))
-    return Report(Outcome.VERIFIED, tuple(lines))
+            return VerificationReport(Outcome.WRONG, tuple(lines))
+    return VerificationReport(Outcome.VERIFIED, tuple(lines))
 
 
-def _compare(saved: Saved, record: Record) -> tuple[list[str], str]:
+def _compare(saved: Saved, record: ReferenceOutputs) -> tuple[list[str], str]:
     """Returns what is wrong, line by line, and how well the logits agree.
 
     The form of GELU that answers more closely counts: see `recorded`.
@@ -85,7 +85,7 @@ def _compare(saved: Saved, record: Record) -> tuple[list[str], str]:
     return problems, f"logits within {difference:.1e}, with {activation}"
 
 
-def _answer(saved: Saved, record: Record, activation: str):
+def _answer(saved: Saved, record: ReferenceOutputs, activation: str):
     """Returns (largest difference, activation, the recorded logits' counterparts, greedy ids)."""
     spec = dataclasses.replace(
         saved.model.spec, dtype="float32", operands="float32", activation=activation

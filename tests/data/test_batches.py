@@ -229,14 +229,14 @@ def test_unequal_shapes_are_named(make):
     "state", [{}, {"batches": -1}, {"batches": "3"}, {"batches": 1, "x": 2}, {"next_index": 4}]
 )
 def test_bad_state(make, state):
-    with pytest.raises(ValueError, match="a state is"):
+    with pytest.raises(ValueError, match="the state must be"):
         make().restore(state)
 
 
 def test_state_past_the_end(make):
     batches = make(train=False)
     batches.restore({"batches": 4})
-    with pytest.raises(ValueError, match="past the pass of 4 batches"):
+    with pytest.raises(ValueError, match="past the last of 4 batches"):
         batches.restore({"batches": 5})
 
 
@@ -247,5 +247,5 @@ def test_bad_arguments(make):
         make(seed=-1)
     with pytest.raises(ValueError, match=r"data\.workers must be at least 0 .* got -2"):
         make(workers=-2)
-    with pytest.raises(ValueError, match="does not divide by 4 hosts"):
+    with pytest.raises(ValueError, match="is not divisible by 4 hosts"):
         make(host_count=4)

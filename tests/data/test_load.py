@@ -43,7 +43,7 @@ def test_unknown_split(make_config):
 
 
 def test_hosts_and_batch_size_are_checked_first(make_config):
-    with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 hosts: use 6 or 8"):
+    with pytest.raises(ValueError, match="batch_size 7 is not divisible by 2 hosts: use 6 or 8"):
         data.load(make_config(), "train", batch_size=7, seed=0, train=True, host_count=2)
 
 

@@ -16,7 +16,7 @@ def test_batches_cover_the_examples():
 
 
 def test_indivisible_batch_names_the_remedy():
-    with pytest.raises(ValueError, match="batch_size 10 does not divide by 4 hosts: use 8 or 12"):
+    with pytest.raises(ValueError, match="batch_size 10 is not divisible by 4 hosts: use 8 or 12"):
         Share(10, 0, 4)
     with pytest.raises(ValueError, match=r"by 4 hosts: use 4$"):
         Share(3, 0, 4)

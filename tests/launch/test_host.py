@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.launch.stage import HOST, end
-from train.guard import exits
+from train.guard import exit_codes
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
@@ -14,12 +14,12 @@ def test_a_host_runs_one_life_at_a_time(stage):
     try:
         stage.await_note("words.0.0")
         code, _, errors = stage.run(*HOST, "--wait=0", "--", stage.python)
-        assert code == exits.HUNG
+        assert code == exit_codes.HUNG
         assert "an earlier training" in errors
         assert stage.run(*HOST[:2], "--key=y", "--", "true")[0] == 0  # another run
         assert stage.run(*HOST, "--stop")[0] == 0
         first.communicate(timeout=20)
-        assert first.returncode == exits.PREEMPTED
+        assert first.returncode == exit_codes.PREEMPTED
         assert stage.run(*HOST, "--wait=5", "--", "sh", "-c", "exit 3")[0] == 3
         assert stage.run(*HOST, "--stop")[0] == 0  # nothing to stop
     finally:

@@ -5,7 +5,7 @@ import importlib.util
 import yaml
 
 from tests.launch.stage import KUBERNETES, LAUNCH, WORDS
-from train.guard import exits
+from train.guard import exit_codes
 
 spec = importlib.util.spec_from_file_location("jobset", LAUNCH / "jobset.py")
 jobset = importlib.util.module_from_spec(spec)
@@ -66,7 +66,7 @@ def test_kubernetes_errors_are_final_and_the_rest_restarts():
     (rule,) = spec["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["containerName"] == pod_of(made)["containers"][0]["name"]
-    assert not {exits.PREEMPTED, exits.HUNG} & set(rule["onExitCodes"]["values"])
+    assert not {exit_codes.PREEMPTED, exit_codes.HUNG} & set(rule["onExitCodes"]["values"])
     assert spec["backoffLimit"] == 0
     assert pod_of(made)["restartPolicy"] == "Never"  # podFailurePolicy asks for it
     final, again = made["spec"]["failurePolicy"]["rules"]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.launch.stage import BATCH, KUBERNETES, LAUNCH, POD, POD_FULL, ROOT, SSH, WORDS
-from train.guard import exits
+from train.guard import exit_codes
 
 
 def shell(text, *words):
@@ -35,8 +35,8 @@ def test_the_shell_can_read_it(path):
 
 def test_the_exit_codes_are_those_of_the_program():
     text = (LAUNCH / "common.sh").read_text()
-    assert f"PREEMPTED={exits.PREEMPTED}\n" in text
-    assert f"HUNG={exits.HUNG}\n" in text
+    assert f"PREEMPTED={exit_codes.PREEMPTED}\n" in text
+    assert f"HUNG={exit_codes.HUNG}\n" in text
 
 
 @pytest.mark.parametrize(
@@ -73,24 +73,24 @@ def test_words_survive_the_shell_between():
     ("command", "says"),
     [
         ([LAUNCH / "ssh.sh", "--", *WORDS], "--hosts is missing, such as --hosts=a,b,c"),
-        ([*SSH, "--port=x", "--", *WORDS], "--port=x must be a whole number"),
-        ([*SSH, "--attempts=0", "--", *WORDS], "--attempts=0 must be a whole number"),
+        ([*SSH, "--port=x", "--", *WORDS], "--port=x must be an integer"),
+        ([*SSH, "--attempts=0", "--", *WORDS], "--attempts=0 must be an integer"),
         ([*SSH, "--", "--config=x"], "--workdir=DIR"),
-        ([*SSH, "--", *WORDS, "--process=1"], "--process=1 is for the launcher to set"),
+        ([*SSH, "--", *WORDS, "--process=1"], "--process=1 is set by the launcher"),
         ([*SSH, "--host=x"], "unknown option --host=x"),
         ([*POD, "--", *WORDS], "--type is missing, such as --type=v5litepod-64"),
-        ([*POD_FULL, "--revision=nowhere", "--", *WORDS], "--revision=nowhere is no commit"),
-        ([*POD_FULL, "--"], "behind -- come the words"),
-        ([LAUNCH / "tpu_pod.sh", "fly", "--name=x"], "the first word is create, setup"),
-        ([*BATCH, "--nodes=2", "--", *WORDS], "sbatch's own come before the script"),
-        ([*BATCH, "--", *WORDS], "not within a job"),
-        ([LAUNCH / "setup.sh"], "for which accelerator?"),
+        ([*POD_FULL, "--revision=nowhere", "--", *WORDS], "--revision=nowhere is not a commit"),
+        ([*POD_FULL, "--"], "after --, give the arguments"),
+        ([LAUNCH / "tpu_pod.sh", "fly", "--name=x"], "ACTION must be create, setup"),
+        ([*BATCH, "--nodes=2", "--", *WORDS], "options of sbatch come before the script"),
+        ([*BATCH, "--", *WORDS], "not inside a SLURM job"),
+        ([LAUNCH / "setup.sh"], "the accelerator is missing"),
         ([LAUNCH / "setup.sh", "cpu", "no-such-python"], "no-such-python does not run"),
         ([*KUBERNETES, "--", "--config=x"], "--workdir=... is missing"),
         ([*KUBERNETES, "--", "--config=x", "--workdir=runs/a"], "would be lost with the Pod"),
         ([*KUBERNETES, "--", *WORDS, "--a=$(B)"], "write $$(...)"),
-        ([*KUBERNETES, "--tpu=v5", "--", *WORDS], "are of TPUs"),
-        ([*KUBERNETES, "--hosts=0", "--", *WORDS], "whole number of at least 1"),
+        ([*KUBERNETES, "--tpu=v5", "--", *WORDS], "are for TPUs"),
+        ([*KUBERNETES, "--hosts=0", "--", *WORDS], "integer of at least 1"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_runs(stage, command, says):
@@ -114,7 +114,7 @@ def test_a_missing_tool_is_named(stage, tmp_path, command, tool):
             (small / name).symlink_to(shutil.which(name))
     code, _, errors = stage.run(*command, "--", *WORDS, PATH=str(small), SLURM_JOB_ID="1")
     assert code != 0
-    assert f"there is no {tool} on PATH" in errors
+    assert f"{tool} is not on PATH" in errors
 
 
 def test_help_is_the_comment_at_the_top(stage):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.launch.stage import BATCH, LAUNCH, ROOT, WORDS, end
-from train.guard import exits
+from train.guard import exit_codes
 
 SRUN = """#!/bin/sh
 for word in "$@"; do echo "$word"; done >>"$STAGE/srun"
@@ -112,6 +112,6 @@ def test_slurm_sigterm_reaches_every_task(cluster):
         child.communicate(timeout=30)
     finally:
         end(child)
-    assert child.returncode == exits.PREEMPTED
+    assert child.returncode == exit_codes.PREEMPTED
     assert cluster.notes("told.*") == ["told.0.0", "told.1.0"]
     assert cluster.lines("scontrol") == ["requeue 7"]

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.launch.stage import ROOT, SSH, WORDS, end, is_alive
-from train.guard import exits
+from train.guard import exit_codes
 
 
 def train_by_ssh(stage, *options):
@@ -43,7 +43,7 @@ def test_ssh_an_error_stops_the_others_and_is_final(stage):
     code, _, errors = stage.run(*train_by_ssh(stage), "--", *WORDS)
     assert code == 1
     assert "host two (process 1) ended first, with code 1" in errors
-    assert "Not started again" in errors
+    assert "Not restarted" in errors
     assert stage.notes("told.*") == ["told.0.0"]
     assert stage.notes("words.*") == ["words.0.0", "words.1.0"]
 
@@ -104,7 +104,7 @@ def test_ssh_sigterm_stops_all_and_nothing_starts_again(stage):
         _, errors = child.communicate(timeout=30)
     finally:
         end(child)
-    assert child.returncode == exits.PREEMPTED
+    assert child.returncode == exit_codes.PREEMPTED
     assert "stopped; host" in errors
     assert stage.notes("told.*") == ["told.0.0", "told.1.0"]
     assert len(stage.notes("words.*")) == 2

@@ -63,8 +63,8 @@ def test_rows_are_in_the_files_order_and_padding_changes_nothing(folder, tmp_pat
     np.testing.assert_array_equal(found[0], found[4])
     told = capsys.readouterr().out
     assert "7 lines of 8 numbers" in told
-    assert "1 empty: their rows are zero" in told
-    assert "1 too long: their end was cut off" in told
+    assert "1 empty: rows of zeros" in told
+    assert "1 too long: truncated" in told
 
 
 def test_stdin_normalised_and_cut(folder, tmp_path, monkeypatch):
@@ -134,9 +134,9 @@ def test_one_batch_at_a_time_is_in_memory(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"good\nbad \xff\n", "line 2: byte 5 is no valid UTF-8"),
+        (b"good\nbad \xff\n", "line 2: byte 5 is not valid UTF-8"),
         (b"", "has no lines"),
-        (b"\n\n", "none of 2 texts has anything to embed"),
+        (b"\n\n", "all 2 texts are empty"),
     ],
 )
 def test_a_file_that_cannot_be_embedded(tmp_path, model, monkeypatch, capsys, content, message):

@@ -91,7 +91,7 @@ def test_texts_and_pairs_get_labels_or_a_number(models, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("one[SEP]two: class 3 ")
     with pytest.raises(SystemExit):
         predict.main([str(models / "labels"), "one"])
-    assert "this model wants one of one, two" in capsys.readouterr().err
+    assert "this model expects one of one, two" in capsys.readouterr().err
 
 
 def test_sentences_are_compared_or_embedded(models, tmp_path, capsys):
@@ -196,7 +196,7 @@ def test_without_a_place_for_compiled_programs_it_answers_all_the_same(models, m
     predict.main([str(models / "text"), "a[MASK]"])
     shown = capsys.readouterr()
     assert shown.out.startswith("a")
-    assert "without a compile cache: read-only" in shown.err
+    assert "compile cache disabled: read-only" in shown.err
 
 
 def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
@@ -214,11 +214,11 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{running}", "{file}"], "has not exported its model yet"),
         (["{models}/image", "{file}", "--top", "0"], "--top must be at least 1, got 0"),
         (["{models}/clips", "{file}", "--hop", "0"], "--hop must be positive, got 0"),
-        (["{models}/clips", "gone.mp4"], "no media file gone.mp4"),
+        (["{models}/clips", "gone.mp4"], "no such media file: gone.mp4"),
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
         (["{models}/flow", "{file}"], "between two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),
-        (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for pictures and texts"),
+        (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for images and texts"),
         (["{models}/text", "a", "--embed", "--out", "x.csv"], "write embeddings as .npy"),
         (["{models}/video", "{file}", "{file}"], "give one video file, got 2"),
         (["{models}/text", "[MASK]", "--image-size", "3", "3"], "has no image size"),

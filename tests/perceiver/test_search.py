@@ -152,8 +152,8 @@ def test_clusters(run, asked):
     [
         (["x.npy", "lines.txt", "--query", "a"], "--query needs --model"),
         (["x.npy", "lines.txt", "--pairs=1", "--top=0"], "--top must be at least 1"),
-        (["x.npy", "model/config.json", "--pairs=1"], "no row for each of"),
-        (["y.npy", "lines.txt", "--pairs=1"], "there is no file"),
+        (["x.npy", "model/config.json", "--pairs=1"], "not one row per line"),
+        (["y.npy", "lines.txt", "--pairs=1"], "no such file"),
         (["x.npy", "lines.txt", "--pairs=99"], "there are 15 pairs"),
     ],
 )

@@ -20,7 +20,7 @@ from perceiver.weights.mapping import flatten
 from train import evaluate, experiment, export
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices import cluster
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preemption
 
 STEPS = 2  # before, and one more after, the change of layouts

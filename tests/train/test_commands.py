@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from perceiver.weights import mapping, native
-from train.report.journal import SPEEDS, read
+from train.report.metrics_log import SPEEDS, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SETTINGS = [

@@ -98,7 +98,7 @@ def test_a_run_of_a_mesh_that_is_not_here_is_assessed(run, expected, capsys, tmp
     assert_close(call(capsys, tmp_path), expected)
     with pytest.raises(SystemExit):
         evaluate.main([str(tmp_path), "--config.mesh.fsdp=3"])
-    assert "does not make 8 devices" in capsys.readouterr().err
+    assert "does not match 8 devices" in capsys.readouterr().err
 
 
 def test_without_a_folder_weights_leave_nothing_behind(run, capsys):
@@ -169,9 +169,9 @@ def test_another_use_of_the_weights_is_noticed(run, tmp_path, capsys):
         ([], "either the folder of a run, or --config=FILE:VARIANT with --weights"),
         (["{run}", "--weights={run}"], "either the folder of a run"),
         ([CONFIG], "either the folder of a run"),
-        (["--weights={run}"], "--config and --weights belong together"),
-        (["{run}", CONFIG], "--config and --weights belong together"),
-        (["{run}", "--wieghts={run}"], "unknown words: --wieghts="),
+        (["--weights={run}"], "give --config and --weights together"),
+        (["{run}", CONFIG], "give --config and --weights together"),
+        (["{run}", "--wieghts={run}"], "unknown arguments: --wieghts="),
         (["{run}", "--config.data.sourc=digits"], "did you mean data.source"),
         (["{run}/model"], "is not the folder of a run"),
         ([CONFIG, "--weights={run}/nothing"], "nothing"),

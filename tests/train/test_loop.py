@@ -10,9 +10,9 @@ from configs import digits
 from data.dataset import BrokenExample
 from data.images import digits as digits_data
 from perceiver.weights import mapping, native
-from train.report.journal import SPEEDS, read
+from train.report.metrics_log import SPEEDS, read
 from train.run import workdir
-from train.run.window import NonFiniteError, Window
+from train.run.window import MetricWindow, NonFiniteError
 
 STEPS = 11
 # After STEPS LAMB steps, relative to the largest parameter: placements reduce in another order.
@@ -53,14 +53,14 @@ def whole(tmp_path_factory):
 
 
 def kill_at(step, monkeypatch):
-    add = Window.add
+    add = MetricWindow.add
 
     def killing(self, at, sums):
         if at == step:
             raise Killed
         add(self, at, sums)
 
-    monkeypatch.setattr(Window, "add", killing)
+    monkeypatch.setattr(MetricWindow, "add", killing)
 
 
 @pytest.mark.parametrize("step", [1, 4, 8])  # before any checkpoint; between; in an open window

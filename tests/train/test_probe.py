@@ -60,7 +60,7 @@ def test_numbers(rng):
     features = rng.standard_normal((97, 5))
     numbers = features @ np.array([1, -2, 3, 0, 0]) + 0.1 * rng.standard_normal(97)
     parts = parts_of(numbers, classes=False)
-    found = linear_probe.relate(features, numbers, features[:, 2], parts)
+    found = linear_probe.regress(features, numbers, features[:, 2], parts)
     assert found.scores["pearson"] > 0.99
     assert found.scores["spearman"] > 0.98
     assert 0.6 < found.scores["cosine_spearman"] < 0.95
@@ -89,7 +89,7 @@ def test_equal_seeds_give_equal_results(rng):
             "there must be two classes",
         ),
         (
-            lambda: linear_probe.relate(*[np.eye(3)] * 3, [(np.arange(3), np.arange(3))]),
+            lambda: linear_probe.regress(*[np.eye(3)] * 3, [(np.arange(3), np.arange(3))]),
             "3 training rows; give 10 or more",
         ),
     ],

@@ -20,7 +20,7 @@ def test_points_are_all_combinations():
         "lr=5e-5,batch_size=8",
         "lr=5e-5,batch_size=16",
     ]
-    assert found[1].words == ["--config.optim.lr=1e-4", "--config.data.batch_size=16"]
+    assert found[1].arguments == ["--config.optim.lr=1e-4", "--config.data.batch_size=16"]
     assert sweep.points(["a.x=1,2", "b.x=3"])[0].name == "a.x=1,b.x=3"
     assert [point.name for point in sweep.points([])] == ["run"]
 
@@ -58,7 +58,7 @@ def runs(monkeypatch):
 
 
 def start(folder, **options):
-    return sweep.sweep(CONFIG, GRID, folder, say=lambda text: None, **options)
+    return sweep.sweep(CONFIG, GRID, folder, log=lambda text: None, **options)
 
 
 def test_the_best_point_comes_first(runs, tmp_path):
@@ -96,13 +96,13 @@ def test_a_point_that_diverges_is_told_and_does_not_end_the_sweep(runs, tmp_path
 def test_a_folder_of_another_config_is_refused(runs, tmp_path):
     start(tmp_path)
     with pytest.raises(ValueError, match="holds the result of another config"):
-        sweep.sweep([*CONFIG, "--config.seed=3"], GRID, tmp_path, say=lambda text: None)
+        sweep.sweep([*CONFIG, "--config.seed=3"], GRID, tmp_path, log=lambda text: None)
 
 
 def test_what_cannot_work_is_found_before_the_first_run(runs, tmp_path):
     with pytest.raises(ValueError, match=r"did you mean optim\.lr"):
-        sweep.sweep(CONFIG, ["optim.rl=1,2"], tmp_path / "x", say=lambda text: None)
-    with pytest.raises(ValueError, match="evaluation of this task tells accuracy, score, loss"):
+        sweep.sweep(CONFIG, ["optim.rl=1,2"], tmp_path / "x", log=lambda text: None)
+    with pytest.raises(ValueError, match="evaluation of this task reports accuracy, score, loss"):
         start(tmp_path, metric="f1")
 
 
@@ -116,5 +116,5 @@ def test_sweeps_make_one_table(runs, tmp_path, capsys):
         "| rte | 24.00 | lr=3e-2 | 1 |",
         "| mean | 12.08 |  |  |",
     ]
-    with pytest.raises(FileNotFoundError, match="no finished point"):
+    with pytest.raises(FileNotFoundError, match="no finished sweep point"):
         sweep_table.of_sweeps([tmp_path], "score")

@@ -67,7 +67,7 @@ def check_same(folder: Folder, wanted: State) -> None:
         )
         raise ValueError(
             f"checkpoint {folder.parent} belongs to another model or optimizer:{lists}\n"
-            "Train with the config that is saved in the same work dir, or choose a new work dir."
+            "Use the config saved in the same work dir, or choose a new work dir."
         )
 
 

@@ -85,11 +85,11 @@ class Checkpoints:
         self.folder = folders.of(folder)
         if str(self.folder).startswith("s3://"):
             raise ValueError(
-                f"checkpoints cannot be in {self.folder}: Orbax writes to local folders and gs:// "
-                "only; mount the bucket as a folder, or choose one of these"
+                f"checkpoints cannot be stored in {self.folder}: Orbax writes to local folders and "
+                "gs:// only; mount the bucket as a folder, or choose one of these"
             )
         if read_only and not self.folder.is_dir():
-            raise FileNotFoundError(f"no checkpoints at {self.folder}: train there first")
+            raise FileNotFoundError(f"no checkpoints at {self.folder}: run training there first")
         self.damaged: list[DamagedCheckpoint] = []
         self._read_only = read_only
         self._save: saving.Save | None = None
@@ -149,7 +149,7 @@ class Checkpoints:
         state = _by_path(state)
         self.wait()
         if self._read_only:
-            raise ValueError(f"{self.folder} was opened to read only; open it without read_only")
+            raise ValueError(f"{self.folder} was opened read-only; open it without read_only")
         if step in self._known:
             return False
         self._save = saving.Save(
@@ -248,7 +248,7 @@ class Checkpoints:
         return None if found < 0 else found
 
     def _pass_over(self, path: folders.Folder, reason: str) -> None:
-        logging.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
+        logging.warning("checkpoint %s is damaged (%s); trying the previous one", path, reason)
         self.damaged.append(DamagedCheckpoint(path, reason))
 
     def _set_damaged_aside(self) -> None:

@@ -41,7 +41,7 @@ class Consensus:
                 heard.append(client.blocking_key_value_get(f"{prefix}{index}", _SECONDS * 1000))
             except jax.errors.JaxRuntimeError as error:
                 raise TimeoutError(
-                    f"process {index} said nothing for {_SECONDS} s: it hangs or is gone"
+                    f"process {index} did not respond within {_SECONDS} s: it hangs or has ended"
                 ) from error
         if self._old is not None:  # all have passed the round before this one
             client.key_value_delete(self._old)

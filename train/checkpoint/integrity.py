@@ -38,13 +38,13 @@ def find_damage(folder: folders.Folder) -> str | None:
     try:
         checksums = json.loads((folder / CHECKSUMS).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        return f"{CHECKSUMS} is missing: it was not written to the end, or not by this program"
+        return f"{CHECKSUMS} is missing: incomplete, or not written by this program"
     except OSError as error:
         return f"{CHECKSUMS} cannot be read: {error}"
     except ValueError:
         return f"{CHECKSUMS} is not JSON"
     if not isinstance(checksums, dict):
-        return f"{CHECKSUMS} is no table of files"
+        return f"{CHECKSUMS} is not a table of files"
     for name, wanted in checksums.items():
         try:
             found = _fingerprint(folder / name)
@@ -53,7 +53,7 @@ def find_damage(folder: folders.Folder) -> str | None:
         except OSError as error:
             return f"{name} cannot be read: {error}"
         if found != wanted:
-            return f"{name} has {found}; written were {wanted}"
+            return f"{name} has {found}; expected {wanted}"
     return None
 
 

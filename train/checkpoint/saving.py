@@ -44,7 +44,7 @@ _REMEDIES = {  # words of a cause, in lower case -> what to do
         "Make room: delete old runs, or lower train.keep"
     ),
     ("permission denied", "read-only", "operation not permitted"): "Make the folder writable",
-    ("file too large",): "Raise the limit of file sizes (ulimit -f)",
+    ("file too large",): "Raise the file size limit (ulimit -f)",
 }
 
 

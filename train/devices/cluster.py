@@ -62,9 +62,9 @@ def join(
     except RuntimeError as error:
         me = f"process {process}" if words else "this process"
         raise ConnectionError(
-            f"{me} on {socket.gethostname()} did not meet the others"
+            f"{me} on {socket.gethostname()} could not connect to the others"
             f"{f' at {coordinator}' if words else ''} within {start_timeout} s: start the same "
-            "command on all hosts, and let them reach that port. What the runtime says: "
+            "command on all hosts, and make sure that they reach that port. The runtime reports: "
             f"{str(error).splitlines()[0][:300]}"
         ) from error
     return method
@@ -88,7 +88,7 @@ def _check(given: Mapping[str, str | int | None]) -> None:
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise ValueError(
-            f"{', '.join(missing)} missing: to name the processes of a run by hand, give "
+            f"{', '.join(missing)} missing: to set up the processes of a run manually, give "
             "--coordinator=HOST:PORT, --processes=N and --process=I, or none of the three"
         )
     host, _, port = str(given["--coordinator"]).rpartition(":")

@@ -56,6 +56,6 @@ def _refuse_if_late() -> None:
         jax.config.update(_GUARDED, minutes)
     except RuntimeError as error:
         raise RuntimeError(
-            "config.deterministic=True comes too late: JAX has its devices already, and reads "
-            f"XLA_FLAGS before; start the process with XLA_FLAGS={FLAG}=true"
+            "config.deterministic=True comes too late: JAX reads XLA_FLAGS before it initialises "
+            f"its devices, which it has done; start the process with XLA_FLAGS={FLAG}=true"
         ) from error

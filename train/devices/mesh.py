@@ -55,16 +55,16 @@ def shape_of(sizes: Mapping[str, int], devices: int) -> tuple[int, int, int]:
     told = ", ".join(f"mesh.{name}={size}" for name, size in given.items())
     bad = [name for name, size in given.items() if size < 1 and size != REST]
     if bad:
-        raise ValueError(f"{told}: mesh.{bad[0]} must be at least 1, or -1 for all that is left")
+        raise ValueError(f"{told}: mesh.{bad[0]} must be at least 1, or -1 for the rest")
     open_axes = [name for name, size in given.items() if size == REST]
     if len(open_axes) > 1:
-        raise ValueError(f"{told}: only one axis can be -1 (all that is left); set the others")
+        raise ValueError(f"{told}: only one axis can be -1 (the rest); set the others")
     known = math.prod(size for size in given.values() if size != REST)
     if devices % known or (not open_axes and devices != known):
         remedy = f"set mesh.{(open_axes or ['fsdp'])[0]}=-1, and the others so that they divide"
         raise ValueError(
             f"{told}: the sizes multiply to {known}{' x -1' if open_axes else ''}, which does not "
-            f"make {devices} device{'s' if devices > 1 else ''}; {remedy} {devices}"
+            f"match {devices} device{'s' if devices > 1 else ''}; {remedy} {devices}"
         )
     return tuple(devices // known if size == REST else size for size in given.values())
 
@@ -114,13 +114,15 @@ def host_rows(owners: np.ndarray, host: int) -> HostRows:
         for other in np.unique(owners)
     }
     if host not in of_host:
-        raise ValueError(f"host {host} has none of the mesh's devices; give all devices to it")
+        raise ValueError(
+            f"host {host} has none of the mesh's devices; build the mesh of all devices"
+        )
     shares = sorted(set(of_host.values()))
     laid_out = [group for share in shares for group in share]
     if laid_out != list(range(len(owners))) or len(set(map(len, shares))) > 1:
         raise ValueError(
-            f"mesh.sequence={owners.shape[1]} cuts across the {len(of_host)} hosts unevenly: hosts "
-            "need equally many devices each, and mesh.sequence must divide that number or be a "
+            f"mesh.sequence={owners.shape[1]} splits the {len(of_host)} hosts unevenly: hosts "
+            "need the same number of devices, and mesh.sequence must divide that number or be a "
             "multiple of it"
         )
     return HostRows(shares.index(of_host[host]), len(shares))

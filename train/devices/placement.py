@@ -72,7 +72,8 @@ def make(
         if mesh is not None and mesh["sequence"] != 1:
             raise ValueError(
                 f"mesh.sequence={mesh['sequence']} splits the elements of an example over devices, "
-                f"which placement {name!r} cannot; choose placement 'sharded', or mesh.sequence=1"
+                f"which placement {name!r} does not support; choose placement 'sharded', or "
+                "mesh.sequence=1"
             )
         line = np.array(meshes.ordered(devices))
         placement = Placement(name=name, mesh=Mesh(line, (AXIS,), axis_types=(AxisType.Auto,)))
@@ -239,7 +240,9 @@ class Placement:
           ValueError: there are several hosts, of which each has a part.
         """
         if jax.process_count() > 1:
-            raise ValueError("single examples are looked at on one host; evaluate in one process")
+            raise ValueError(
+                "single examples are only available on one host; evaluate in one process"
+            )
         fetched = jax.device_get(dict(rows))
         if self.name == "pmap":
             return {k: x.reshape(-1, *x.shape[2:]) for k, x in fetched.items()}

@@ -32,14 +32,14 @@ class Heartbeat:
         """Which host, for whoever has to look there."""
         return f"host {self.process} ({self.host}, process {self.pid})"
 
-    def words(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Who, where and for how long."""
         if self.phase == "ended":
             return f"{self.name} has ended at step {self.step}"
         where = f"in {self.phase!r} of step {self.step}"
         if now - self.time > QUIET:
             return f"{self.name} has been silent for {now - self.time:.0f} s, last seen {where}"
-        return f"{self.name} is {where} for {now - self.since:.0f} s"
+        return f"{self.name} has been {where} for {now - self.since:.0f} s"
 
 
 def write(folder: Any, beat: Heartbeat) -> None:
@@ -77,7 +77,7 @@ def read(folder: Any, processes: int, born: float = 0.0) -> dict[int, Heartbeat]
     return found
 
 
-def gone(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:
+def unresponsive(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:
     """Those who have ended, or from whom nothing has been heard for `QUIET` seconds."""
     now = time.time() if now is None else now
     return [x for x in beats.values() if x.phase == "ended" or now - x.time > QUIET]
@@ -96,19 +96,21 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
     """
     now = time.time() if now is None else now
     missing = [
-        f"host {i} has left no sign in the run's folder" for i in range(processes) if i not in beats
+        f"host {i} has written no heartbeat to the run's folder"
+        for i in range(processes)
+        if i not in beats
     ]
-    lost = gone(beats, now)
+    lost = unresponsive(beats, now)
     first = min((_place(x) for x in beats.values()), default=None)
     behind = [x for x in beats.values() if _place(x) == first]
     if lost:
         told = lost
     elif len(behind) == len(beats) == processes > 1:
-        return f"all {processes} hosts are together: " + behind[0].words(now)
+        return f"all {processes} hosts are at the same point: " + behind[0].describe(now)
     else:
         told = [] if missing and len(behind) == len(beats) else behind
     # A file system that is not shared shows this host alone, and says nothing about the others.
-    words = [beat.words(now) for beat in told] + missing
+    words = [beat.describe(now) for beat in told] + missing
     more = f"; and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
     return "; ".join(words[:_NAMED]) + more
 

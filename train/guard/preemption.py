@@ -10,42 +10,42 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(Exception):  # noqa: N818 - nothing went wrong
-    """The run was told to stop; everything up to `step` is saved."""
+    """The run was preempted; everything up to `step` is saved."""
 
     def __init__(self, step: int):
         super().__init__(
-            f"told to stop (SIGTERM): saved at step {step}; the same command goes on from there"
+            f"preempted (SIGTERM): saved at step {step}; run the same command to resume"
         )
         self.step = step
 
 
 class Preemption:
-    """Whether this run has been told to stop. Made by `listen`.
+    """Whether this run has been asked to stop. Made by `listen`.
 
     In one process the signal itself decides. Of several, JAX's runtime catches it and lets
     all agree on a step that none has passed, since all of them must take part in the save.
     """
 
     def __init__(self):
-        self._told = threading.Event()
+        self._requested = threading.Event()
 
-    def tell(self, *_: object) -> None:
-        """Tells this process (a signal handler); several are told by their runtime."""
-        self._told.set()
+    def request(self, *_: object) -> None:
+        """Requests a stop of this process (a signal handler); the runtime does so for several."""
+        self._requested.set()
 
     @property
     def is_urgent(self) -> bool:
         """Whether to drop what can be done again, such as an evaluation; one process only."""
-        return self._told.is_set() and jax.process_count() == 1
+        return self._requested.is_set() and jax.process_count() == 1
 
-    def reached(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Returns whether `step` is the one to save and stop at, the same on all hosts.
 
         Every host must ask at every step, once.
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._told.is_set()
+        return self._requested.is_set()
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def listen() -> Iterator[Preemption]:
     def handle(number, frame):
         del number, frame
         signal.signal(signal.SIGTERM, before)
-        preemption.tell()
+        preemption.request()
 
     signal.signal(signal.SIGTERM, handle)
     try:

@@ -15,7 +15,7 @@ _SIGMA = 1.4826  # standard deviations of a normal distribution in one MAD
 _FLOOR = 1e-3
 
 
-class Spikes:
+class SpikeDetector:
     """Compares each step's loss with those of the last steps.
 
     It starts anew when a run resumes: what is told, not what is trained, may differ then.
@@ -34,7 +34,7 @@ class Spikes:
         self._losses: collections.deque[float] = collections.deque(maxlen=MEMORY)
         self._high = False  # within a spike
 
-    def look(self, step: int, loss: float) -> str | None:
+    def check(self, step: int, loss: float) -> str | None:
         """Returns a line if this step is the first of a spike, None otherwise.
 
         A spike ends when a loss is down to half of the threshold, so that a plateau is told once.
@@ -52,7 +52,7 @@ class Spikes:
             height = (loss - median) / spread
             if height > self._deviations and not self._high:
                 line = (
-                    f"loss {loss:.4g} of step {step} is {height:.3g} deviations above the median "
+                    f"loss {loss:.4g} at step {step} is {height:.3g} deviations above the median "
                     f"{median:.4g} of the last {seen} steps"
                 )
             if height > self._deviations:

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from train.guard import exits, heartbeat
+from train.guard import exit_codes, heartbeat
 from train.guard.preemption import Preempted
 
 _STEPPING = ("data", "step")
@@ -67,7 +67,7 @@ class Watchdog:
       folder: of the run; heartbeats are in its folder `hosts`, where several processes run.
       slow_step: how many times the median of the last steps is slow; 0: none is told.
       hang_seconds: after so many without progress the process ends; 0: never.
-      say: prints a line. Processes other than the first use standard error, and only for steps
+      log: prints a line. Processes other than the first use standard error, and only for steps
         that their own data make slow: the first tells the rest.
       process: index of this process; JAX's if None.
       processes: of this run; JAX's if None.
@@ -85,7 +85,7 @@ class Watchdog:
         *,
         slow_step: float,
         hang_seconds: float,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         process: int | None = None,
         processes: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -98,7 +98,7 @@ class Watchdog:
             raise ValueError(f"guard.hang_seconds={hang_seconds} must be at least 0 (0: never)")
         path = pathlib.Path(folder) if isinstance(folder, str) else folder
         self._folder = path / "hosts"
-        self._slow_step, self._hang_seconds, self._say = slow_step, hang_seconds, say
+        self._slow_step, self._hang_seconds, self._log = slow_step, hang_seconds, log
         self._process = jax.process_index() if process is None else process
         self._processes = jax.process_count() if processes is None else processes
         self._clock, self._leave, self._stream = clock, leave, stream
@@ -127,7 +127,7 @@ class Watchdog:
             spent, begun = 0.0, begun + 1
         self._moment = _Moment(name, step, now, spent, begun)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compares once; the thread does so every second."""
         now, moment = self._clock(), self._moment
         if self._processes > 1 and (self._beaten is None or now - self._beaten >= _BEAT):
@@ -152,7 +152,7 @@ class Watchdog:
             moment = self._moment
             self._print(
                 f"the runtime failed in {moment.phase!r} of step {moment.step}, often because "
-                f"another host died: {self._suspects(moment)}. Then {self._remedy()}"
+                f"another host died: {self._suspects(moment)}. To resume, {self._remedy()}"
             )
         if (
             self._processes > 1
@@ -170,7 +170,7 @@ class Watchdog:
     def _run(self) -> None:
         poll = min(_POLL, self._hang_seconds / 4) if self._hang_seconds else _POLL
         while True:
-            self.look()
+            self.check()
             if self._stop.wait(poll):
                 return
 
@@ -205,19 +205,19 @@ class Watchdog:
             f"{len(self._durations)} took {median:.2g} s (median): {self._suspects(moment)}"
         )
         if self._process == 0:
-            self._say(line)
+            self._log(line)
         elif moment.phase == "data":
             self._print(line)
 
     def _check_others(self, moment: _Moment, idle: float) -> None:
         if self._missed == moment.begun:
             return
-        lost = heartbeat.gone(self._beats())
+        lost = heartbeat.unresponsive(self._beats())
         if lost:
             self._missed = moment.begun
-            names = "; ".join(beat.words(time.time()) for beat in lost[:_NAMED])
+            names = "; ".join(beat.describe(time.time()) for beat in lost[:_NAMED])
             self._print(
-                f"step {moment.step + 1} waits since {idle:.0f} s for other hosts: {names}. "
+                f"step {moment.step + 1} has waited {idle:.0f} s for other hosts: {names}. "
                 f"If this process ends now, {self._remedy()}"
             )
 
@@ -226,20 +226,20 @@ class Watchdog:
             return
         self._print(
             f"no progress for {idle:.0f} s in {moment.phase!r} of step {moment.step}: "
-            f"{self._suspects(moment)}. This process ends with code {exits.HUNG}; "
-            f"{self._remedy()} (guard.hang_seconds sets the limit). Stacks of this process:"
+            f"{self._suspects(moment)}. This process exits with code {exit_codes.HUNG}; "
+            f"{self._remedy()} (guard.hang_seconds sets the limit). Stack traces of this process:"
         )
         faulthandler.dump_traceback(self._stream or sys.stderr, all_threads=True)
-        self._leave(exits.HUNG)
+        self._leave(exit_codes.HUNG)
 
     def _give_up(self, error: BaseException) -> None:
         traceback.print_exception(error, file=self._stream or sys.stderr)
-        self._print(f"the end of this process waited {_GRACE:.0f} s for other hosts: it ends now")
+        self._print(f"waited {_GRACE:.0f} s for other hosts while exiting: this process ends now")
         self._leave(1)
 
     def _suspects(self, moment: _Moment) -> str:
         if self._processes == 1:
-            return f"it is in {moment.phase!r} for {self._clock() - moment.since:.0f} s"
+            return f"it has been in {moment.phase!r} for {self._clock() - moment.since:.0f} s"
         return heartbeat.suspects(self._beats(), self._processes)
 
     def _remedy(self) -> str:
@@ -248,8 +248,8 @@ class Watchdog:
             steps = [int(path.name) for path in found.iterdir() if path.name.isdecimal()]
         except OSError:
             steps = []
-        result = f"it resumes at step {max(steps)}" if steps else "it begins anew"
-        return f"start the command again on all hosts: {result}"
+        result = f"it resumes at step {max(steps)}" if steps else "it starts from step 0"
+        return f"run the command again on all hosts: {result}"
 
     def _beats(self) -> dict[int, heartbeat.Heartbeat]:
         found = heartbeat.read(self._folder, self._processes, self._born)

@@ -21,7 +21,7 @@ Fold = tuple[np.ndarray, np.ndarray]  # int, the rows to train on and the rows t
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
+class ProbeResult:
     """Scores of a probe, means over the folds."""
 
     examples: int  # that were judged
@@ -53,7 +53,7 @@ def folds(labels: np.ndarray, count: int, *, classes: bool, seed: int) -> list[F
     if not 2 <= count <= min(sizes):
         raise ValueError(
             f"folds={count}, but there are {min(sizes)} rows of {str(names[np.argmin(sizes)])!r}: "
-            "choose 2 or more, and no more than that"
+            "choose at least 2 and at most that number"
         )
     kind = model_selection.StratifiedKFold if classes else model_selection.KFold
     parts = kind(count, shuffle=True, random_state=seed)
@@ -66,7 +66,7 @@ def classify(
     parts: Sequence[Fold],
     *,
     seed: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Probes classes: `accuracy`, and `majority`, that of the most frequent training class.
 
     Raises:
@@ -95,14 +95,14 @@ def classify(
     return _result(scores, chosen, parts)
 
 
-def relate(
+def regress(
     features: np.ndarray,  # [n, F]
     numbers: np.ndarray,  # [n]
     cosines: np.ndarray,  # [n]
     parts: Sequence[Fold],
     *,
     seed: int = 0,
-) -> Result:
+) -> ProbeResult:
     """Probes numbers: `pearson` and `spearman`, and `cosine_spearman`, of the bare cosines.
 
     Raises:
@@ -139,9 +139,11 @@ def _fit(probe: Any, features: np.ndarray, labels: np.ndarray) -> None:
         probe.fit(features, labels)
 
 
-def _result(scores: list[dict[str, float]], chosen: list[float], parts: Sequence[Fold]) -> Result:
+def _result(
+    scores: list[dict[str, float]], chosen: list[float], parts: Sequence[Fold]
+) -> ProbeResult:
     values = {name: [row[name] for row in scores] for name in scores[0]}
-    return Result(
+    return ProbeResult(
         examples=sum(len(test) for _, test in parts),
         scores={name: float(np.mean(x)) for name, x in values.items()},
         spread={name: float(np.std(x)) for name, x in values.items()},

@@ -130,7 +130,7 @@ def _check(scores: np.ndarray, labels: np.ndarray, classes: int) -> None:
     if not np.issubdtype(scores.dtype, np.floating) or labels.dtype != bool:
         raise ValueError(
             f"scores must be floating and labels bool, got {scores.dtype} and {labels.dtype}: "
-            "are the two exchanged?"
+            "are the two swapped?"
         )
     if scores.shape != labels.shape or scores.ndim != 2 or scores.shape[1] != classes:
         raise ValueError(

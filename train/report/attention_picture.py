@@ -21,7 +21,7 @@ LATENTS = 6  # shown per image and cross-attend
 
 
 @dataclasses.dataclass(frozen=True)
-class Looks:
+class StageAttention:
     """What the latents of one cross-attend look at in B images; heads are averaged."""
 
     name: str  # first, last
@@ -31,7 +31,9 @@ class Looks:
     maps: np.ndarray  # [B, len(shown), M], of those
 
 
-def look(model: perceiver.Model, params: Any, net_state: Any, images: np.ndarray) -> list[Looks]:
+def collect(
+    model: perceiver.Model, params: Any, net_state: Any, images: np.ndarray
+) -> list[StageAttention]:
     """Returns where the first and the last cross-attend look (they are one in Perceiver IO).
 
     Nothing of a model without latents.
@@ -52,7 +54,7 @@ def look(model: perceiver.Model, params: Any, net_state: Any, images: np.ndarray
     chosen = np.argsort(entropies, axis=1, kind="stable")[:, :LATENTS]
     maps = [jax.device_get(pick(params, net_state, inputs, chosen)) for inputs in each]
     return [
-        Looks(
+        StageAttention(
             name=name,
             latents=entropies.shape[1],
             mean=np.stack([stages[index][0] for stages in summaries]),
@@ -92,7 +94,7 @@ def _pick(model: perceiver.Model) -> Callable:
     return run
 
 
-def draw(path: Path, images: np.ndarray, stages: Sequence[Looks]) -> Path:
+def draw(path: Path, images: np.ndarray, stages: Sequence[StageAttention]) -> Path:
     """Draws images [B, H, W, C] in [0, 1] beside what latents look at in them; returns the path.
 
     For each cross-attend, the mean over all latents and those that look most sharply. Maps must be

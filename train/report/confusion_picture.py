@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from train.objective.assess import BINS, Calibration, Confusions
+from train.objective.class_metrics import BINS, Calibration, Confusions
 
 NAMED = 30  # classes; more have no room for their names
 WORST = 20  # pairs that are listed instead

@@ -24,7 +24,7 @@ class Profile:
       span: "START:STOP": the STOP - START steps from the one after START steps. "" traces nothing.
       folder: of the run.
       steps: of the whole run, to refuse a span beyond it; None: any is good.
-      say: takes a line that tells where the trace is.
+      log: takes a line that tells where the trace is.
       active: whether this process traces; by default host 0 alone.
 
     Raises:
@@ -37,11 +37,11 @@ class Profile:
         folder: str | os.PathLike[str],
         *,
         steps: int | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         active: bool | None = None,
     ):
         self._start, self._stop = _parse(span, steps) if span else (0, 0)
-        self._folder, self._say = pathlib.Path(folder) / FOLDER, say
+        self._folder, self._log = pathlib.Path(folder) / FOLDER, log
         self._active = jax.process_index() == 0 if active is None else active
         self._began: int | None = None  # the step a trace under way began at
 
@@ -72,7 +72,7 @@ class Profile:
         began, self._began = self._began, None
         jax.profiler.stop_trace()
         until = "the end of this run" if step is None else str(step)
-        self._say(f"profile of the steps from {began} to {until}: {self._folder}")
+        self._log(f"profile of steps {began} to {until}: {self._folder}")
 
     def __enter__(self) -> "Profile":
         return self
@@ -85,12 +85,12 @@ def _parse(span: str, steps: int | None) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+):(\d+)", span)
     if not found:
         raise ValueError(
-            f"--profile={span!r} is not START:STOP, two numbers of steps; write --profile=100:105"
+            f"--profile={span!r} is not START:STOP, two step numbers; write --profile=100:105"
         )
     start, stop = int(found[1]), int(found[2])
     if stop <= start:
         raise ValueError(
-            f"--profile={span} has no step: STOP must be greater than START; "
+            f"--profile={span} contains no steps: STOP must be greater than START; "
             f"write --profile={start}:{start + 5}"
         )
     if steps is not None and stop > steps:

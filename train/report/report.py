@@ -17,11 +17,11 @@ from typing import TextIO
 from tensorboardX import SummaryWriter
 
 from train.devices import hardware
-from train.report.journal import Journal
+from train.report.metrics_log import MetricsLog
 from train.report.speed import Speed
 
 
-class Report:
+class RunReport:
     """The outlets of one run; a context manager that closes them.
 
     Args:
@@ -71,12 +71,12 @@ class Report:
             return
         workdir = Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(workdir / "metrics.jsonl", start_step=start_step)
+        self._journal = MetricsLog(workdir / "metrics.jsonl", start_step=start_step)
         if self._journal.dropped:
             lines = "1 line" if self._journal.dropped == 1 else f"{self._journal.dropped} lines"
-            self.say(
-                f"metrics.jsonl: removed {lines} of an earlier process of this run, "
-                f"written after step {start_step} or broken"
+            self.log(
+                f"metrics.jsonl: removed {lines} that an earlier process of this run wrote "
+                f"after step {start_step} or left incomplete"
             )
         starts = len(list(workdir.glob("events.out.tfevents.*")))
         self._events = SummaryWriter(
@@ -110,16 +110,16 @@ class Report:
 
         head = f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}"
         if prefix:
-            self._console.say("  ".join([head, f"{prefix}:", *_words(scalars)]))
+            self._console.log("  ".join([head, f"{prefix}:", *_words(scalars)]))
         else:
             names = scalars if self._shown is None else self._shown
             words = _words({name: scalars[name] for name in names if name in scalars})
-            self._console.progress("  ".join([head, *words, *self._speed.words(step, speeds)]))
+            self._console.progress("  ".join([head, *words, *self._speed.summary(step, speeds)]))
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Prints a line that stays, above the progress line."""
         if self._active:
-            self._console.say(text)
+            self._console.log(text)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -129,7 +129,7 @@ class Report:
         """
         began = self._clock()
         yield
-        self.say(f"compiled in {self._clock() - began:.1f} s")
+        self.log(f"compiled in {self._clock() - began:.1f} s")
         self._speed.begin(self._start_step + 1)
 
     @contextlib.contextmanager
@@ -160,7 +160,7 @@ class Report:
             self._journal.close()
             self._events.close()
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "RunReport":
         return self
 
     def __exit__(self, *exception) -> None:
@@ -184,7 +184,7 @@ class _Console:
         self._print("\r" + text.ljust(len(self._live)))
         self._live = text
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         if self._live:
             self._print(f"\r{text.ljust(len(self._live))}\n{self._live}")
         else:

@@ -88,7 +88,7 @@ class Speed:
         yield
         self._wait += max(0.0, self._clock() - max(began, idle_since()))
 
-    def words(self, step: int, speeds: Mapping[str, float]) -> list[str]:
+    def summary(self, step: int, speeds: Mapping[str, float]) -> list[str]:
         """The speeds and the time left for the progress line; the latter counts the pauses too."""
         if not speeds:
             return []
@@ -102,7 +102,7 @@ class Speed:
         ]
 
 
-class Watch:
+class DeviceWatch:
     """Knows since when the device has had nothing to do; a context manager.
 
     JAX lets the host run ahead of the device. Time spent in waiting for a batch costs nothing while
@@ -118,7 +118,7 @@ class Watch:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._finished: Future[float] | None = None  # when the newest step was over
 
-    def follow(self, outputs: Any) -> None:
+    def track(self, outputs: Any) -> None:
         """Watches a step from its outputs, after waiting for the step before it."""
         if self._finished is not None:
             self._finished.result()
@@ -134,7 +134,7 @@ class Watch:
         jax.block_until_ready(outputs)
         return self._clock()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "DeviceWatch":
         return self
 
     def __exit__(self, *exception) -> None:

@@ -47,7 +47,7 @@ def of_sweeps(folders: Sequence[pathlib.Path], metric: str) -> str:
         rows = in_order([json.loads(file.read_text()) for file in files], metric)
         if not rows or metric not in rows[0]["scores"]:
             raise FileNotFoundError(
-                f"{folder} has no finished point of a sweep that tells {metric!r}; give the "
+                f"{folder} has no finished sweep point with the metric {metric!r}; give the "
                 "--workdir of a `python -m train.sweep` command"
             )
         scores.append(rows[0]["scores"][metric])

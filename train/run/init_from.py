@@ -89,7 +89,7 @@ def _merge(theirs, ours, name: str, ignore: Sequence[str], *, needed: bool) -> M
     unused = [p for p in ignore if not any(f"{key}/".startswith(f"{p}/") for key in old | new)]
     if needed and unused:
         raise ValueError(
-            f"init_from.ignore={list(ignore)}: no parameter lies below {unused}; give beginnings "
+            f"init_from.ignore={list(ignore)}: no parameter lies below {unused}; give prefixes "
             f"of module paths, such as {next(iter(new)).rpartition('/')[0]!r}"
         )
     rows = [
@@ -99,12 +99,14 @@ def _merge(theirs, ours, name: str, ignore: Sequence[str], *, needed: bool) -> M
     ]
     if rows:
         raise ValueError(
-            f"{name} holds another model; make config.model equal to its "
-            "spec, or name in init_from.ignore what shall start afresh:\n  " + "\n  ".join(rows)
+            f"{name} holds another model; make config.model match its "
+            "spec, or list in init_from.ignore what to initialise anew:\n  " + "\n  ".join(rows)
         )
     kept = {key: x for key, x in new.items() if ignored(key)}
     if kept:
-        logger.info("init_from: %d arrays start afresh: %s", len(kept), ", ".join(sorted(kept)))
+        logger.info(
+            "init_from: %d arrays are initialised anew: %s", len(kept), ", ".join(sorted(kept))
+        )
     return mapping.unflatten({key: kept[key] if key in kept else old[key] for key in new})
 
 

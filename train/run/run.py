@@ -14,18 +14,18 @@ from train.checkpoint.checkpoint import Checkpoints
 from train.checkpoint.remote_folder import RemoteFolder
 from train.devices import hardware, sharding
 from train.experiment import Experiment, make
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.guard.preemption import Preemption, listen
-from train.guard.spikes import Spikes
+from train.guard.spikes import SpikeDetector
 from train.guard.watchdog import Watchdog
-from train.report import model_flops, record
+from train.report import model_flops, provenance
 from train.report.profile import Profile
-from train.report.report import Report
-from train.report.speed import Watch
+from train.report.report import RunReport
+from train.report.speed import DeviceWatch
 from train.run import workdir
 from train.run.init_from import with_weights
 from train.run.saver import Saver
-from train.run.window import Window
+from train.run.window import MetricWindow
 from train.step import TrainState
 
 
@@ -37,11 +37,11 @@ class Run:
     folder: pathlib.Path  # local, see `RemoteFolder`
     main_host: bool  # whether this one reports
     batches: Any  # `data.Batches` of the training split
-    window: Window
+    window: MetricWindow
     saver: Saver
-    report: Report
+    report: RunReport
     preemption: Preemption
-    watch: Watch
+    watch: DeviceWatch
     watchdog: Watchdog
     profile: Profile
     remote: RemoteFolder
@@ -66,7 +66,7 @@ def open_run(
         remote = enter(RemoteFolder(folder, write=main_host))
         folder = workdir.claim(remote.folder, config, write=main_host)
         if main_host:
-            record.append(folder, sys.argv[1:])
+            provenance.append(folder, sys.argv[1:])
         keep = {"keep": config.train.keep, "keep_every": config.train.keep_every}
         checkpoints = enter(Checkpoints(remote.checkpoints, **keep))
         batches = enter(closing(experiment.batches("train", train=True)))
@@ -77,17 +77,17 @@ def open_run(
             folder,
             slow_step=config.guard.slow_step,
             hang_seconds=config.guard.hang_seconds,
-            say=report.say,
+            log=report.log,
         )
-        window = Window(
+        window = MetricWindow(
             experiment.placement,
             past.get("window"),
             max_skips=config.guard.max_skips,
-            look=Spikes(config.guard.spike).look,
-            say=report.say,
+            check_loss=SpikeDetector(config.guard.spike).check,
+            log=report.log,
         )
         for damage in checkpoints.damaged:
-            report.say(f"passed over the damaged checkpoint {damage.path}: {damage.reason}")
+            report.log(f"skipped the damaged checkpoint {damage.path}: {damage.reason}")
         _introduce(report, experiment, state, origin)
         run = Run(
             experiment=experiment,
@@ -95,14 +95,14 @@ def open_run(
             main_host=main_host,
             batches=batches,
             window=window,
-            saver=Saver(experiment, checkpoints, batches, window, report.say),
+            saver=Saver(experiment, checkpoints, batches, window, report.log),
             report=report,
             preemption=preemption,
-            watch=enter(Watch()),
+            watch=enter(DeviceWatch()),
             watchdog=enter(watchdog),
-            profile=enter(Profile(profile, folder, steps=config.train.steps, say=report.say)),
+            profile=enter(Profile(profile, folder, steps=config.train.steps, log=report.log)),
             remote=remote,
-            broken=BrokenExamples(report.say),
+            broken=BrokenExamples(report.log),
             evaluation_due=not past.get("evaluated", True),
         )
         yield run, state
@@ -124,10 +124,10 @@ def _start(experiment: Experiment, checkpoints: Checkpoints):
     return state, {}, origin
 
 
-def _report(experiment: Experiment, folder: pathlib.Path, step: int, main_host: bool) -> Report:
+def _report(experiment: Experiment, folder: pathlib.Path, step: int, main_host: bool) -> RunReport:
     config, model = experiment.config, experiment.task.model
     operands = getattr(model.spec, "operands", "float32")
-    return Report(
+    return RunReport(
         folder,
         config.train.steps,
         batch_size=config.data.batch_size,
@@ -141,12 +141,12 @@ def _report(experiment: Experiment, folder: pathlib.Path, step: int, main_host: 
     )
 
 
-def _introduce(report: Report, experiment: Experiment, state: TrainState, origin: str) -> None:
+def _introduce(report: RunReport, experiment: Experiment, state: TrainState, origin: str) -> None:
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     layout = experiment.placement
     examples = experiment.info.examples
     hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    report.say(
+    report.log(
         f"{experiment.task.name} on {experiment.info.name} "
         f"({examples['train']:,} training, {examples['validation']:,} validation examples), "
         f"{parameters:,} parameters, {layout} on {layout.devices} x "
@@ -155,6 +155,6 @@ def _introduce(report: Report, experiment: Experiment, state: TrainState, origin
     plans = experiment.task.model.explain(is_training=True)
     for plan in dict.fromkeys(map(str, plans.values())):  # stages of the same plan are told once
         names = [name for name, other in plans.items() if str(other) == plan]
-        report.say(f"cross-attend, {', '.join(names)}: {plan}")
+        report.log(f"cross-attend, {', '.join(names)}: {plan}")
     if layout.name == "sharded":
-        report.say(sharding.format_table(sharding.sharding_table(state)))
+        report.log(sharding.format_table(sharding.sharding_table(state)))

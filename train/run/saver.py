@@ -5,7 +5,7 @@ from collections.abc import Callable
 from train.checkpoint.checkpoint import Checkpoints, SaveError
 from train.experiment import Experiment
 from train.guard import finite
-from train.run.window import NonFiniteError, Window
+from train.run.window import MetricWindow, NonFiniteError
 from train.step import TrainState
 
 
@@ -17,7 +17,7 @@ class Saver:
         checkpoints: Where to.
         batches: Whose position is saved.
         window: Whose open metrics are saved.
-        say: Prints a line.
+        log: Prints a line.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class Saver:
         experiment: Experiment,
         checkpoints: Checkpoints,
         batches,
-        window: Window,
-        say: Callable[[str], None],
+        window: MetricWindow,
+        log: Callable[[str], None],
     ):
         self._experiment, self._checkpoints = experiment, checkpoints
-        self._batches, self._window, self._say = batches, window, say
+        self._batches, self._window, self._log = batches, window, log
         self._limit = experiment.config.guard.failed_saves
         self._failed = 0  # saves in a row
 
@@ -44,8 +44,8 @@ class Saver:
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"loss or gradient is not finite at {error}; {self._kept()}. Lower optim.lr, set "
-                "optim.clip_norm, look at the data of that step, or pass over such steps with "
-                "guard.non_finite=skip; then start the command again"
+                "optim.clip_norm, check the data of that step, or skip such steps with "
+                "guard.non_finite=skip; then run the command again"
             ) from None
 
     def save(self, step: int, state: TrainState, *, evaluated: bool = True) -> None:
@@ -78,8 +78,8 @@ class Saver:
             raise NonFiniteError(
                 f"the state of step {step} is not finite, though its losses and gradients are: "
                 f"{len(broken)} arrays, the first is {broken[0]}; {self._kept()}. The optimiser "
-                "made it: raise optim.eps, lower optim.lr, or pass over such steps with "
-                "guard.non_finite=skip; then start the command again"
+                "update caused it: raise optim.eps, lower optim.lr, or skip such steps with "
+                "guard.non_finite=skip; then run the command again"
             )
         config = self._experiment.config.to_dict()
         try:
@@ -99,7 +99,7 @@ class Saver:
         self._settle()
         good = max(self._checkpoints.steps(), default=None)
         if good is None:
-            return "no checkpoint was saved yet"
+            return "no checkpoint has been saved yet"
         return f"the checkpoint of step {good} is kept"
 
     def _settle(self) -> None:
@@ -114,4 +114,6 @@ class Saver:
         self._failed += 1
         if self._failed >= self._limit:
             raise error
-        self._say(f"{error} ({self._failed} of at most {self._limit - 1} in a row; going on)")
+        self._log(
+            f"{error} ({self._failed} of at most {self._limit - 1} in a row; the run continues)"
+        )

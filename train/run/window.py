@@ -15,7 +15,7 @@ class NonFiniteError(FloatingPointError):
     """A loss, gradient or parameter was not finite."""
 
 
-class Window:
+class MetricWindow:
     """Adds up the sums of steps; tells their means.
 
     Its totals are part of a checkpoint: a run that resumes between two log lines writes the same
@@ -25,8 +25,8 @@ class Window:
       placement: brings sums to the host.
       totals: of the window that a resumed run was in.
       max_skips: skipped steps that a window may have (`make_train_step(skip_non_finite=True)`).
-      look: gets step and loss of each step that counts; a line that it returns is said.
-      say: prints a line.
+      check_loss: gets step and loss of each step that counts; logs the line it returns, if any.
+      log: prints a line.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Window:
         totals: Mapping[str, Any] | None = None,
         *,
         max_skips: int = 0,
-        look: Callable[[int, float], str | None] = lambda step, loss: None,
-        say: Callable[[str], None] = lambda text: None,
+        check_loss: Callable[[int, float], str | None] = lambda step, loss: None,
+        log: Callable[[str], None] = lambda text: None,
     ):
         if max_skips < 0:
             raise ValueError(f"guard.max_skips={max_skips} must be at least 0")
         self._placement, self._max_skips = placement, max_skips
-        self._look, self._say = look, say
+        self._check_loss, self._log = check_loss, log
         self._totals: dict[str, Pair] = {name: tuple(x) for name, x in (totals or {}).items()}
         self._pending: list[tuple[int, Any]] = []
 
@@ -62,7 +62,7 @@ class Window:
             self._pending.pop(0)
         return self._totals
 
-    def take(self) -> dict[str, float]:
+    def flush(self) -> dict[str, float]:
         """Returns the means over the window and starts a new one; "skipped" is a share of steps."""
         means = metrics.means(self.totals())
         self._totals = {}
@@ -78,17 +78,17 @@ class Window:
             count, what = int(totals[finite.SKIPPED][0]), finite.causes(cause)
             if count > self._max_skips:
                 raise NonFiniteError(
-                    f"step {step} (no finite {what}); it would be skipped step {count} "
+                    f"step {step} ({what} not finite); it would be skipped step {count} "
                     f"since the last log line, and guard.max_skips={self._max_skips}"
                 )
-            self._say(
-                f"skipped step {step}: no finite {what}; parameters stay as they were; "
+            self._log(
+                f"skipped step {step}: {what} not finite; parameters are unchanged; "
                 f"{count} of at most {self._max_skips} skips before the next log line"
             )
         elif fetched["loss"][1]:
-            line = self._look(step, fetched["loss"][0] / fetched["loss"][1])
+            line = self._check_loss(step, fetched["loss"][0] / fetched["loss"][1])
             if line:
-                self._say(line)
+                self._log(line)
         self._totals = totals
 
 

@@ -14,7 +14,7 @@ CONFIG = "config.json"
 
 # Settings that a restarted run may change: they move no number of the trajectory, or (placement,
 # mesh) none beyond rounding, or (guard) only where the run could not have gone on.
-FREE = (
+CHANGEABLE = (
     "deterministic",
     "placement",
     "mesh.data",
@@ -53,11 +53,11 @@ def claim(workdir: str | os.PathLike, config: ml_collections.ConfigDict, *, writ
         differing = [
             f"{key}: there {old.get(key)!r}, now {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and key not in FREE
+            if old.get(key) != new.get(key) and key not in CHANGEABLE
         ]
         if differing:
             raise ValueError(
-                f"{workdir} holds a run of another config; choose a new --workdir, or go back to "
+                f"{workdir} holds a run of another config; choose a new --workdir, or restore "
                 "its settings:\n  " + "\n  ".join(differing)
             )
     if write:
@@ -84,11 +84,13 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     try:
         config = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken ({error}); restore it or train anew") from error
+        raise ValueError(
+            f"{path} is broken ({error}); restore it, or train from scratch"
+        ) from error
     if "train" not in config:
         raise ValueError(
-            f"{workdir} is not the folder of a run: its {CONFIG} is of something else, such as "
-            "an exported model; give the --workdir of a `python -m train` command"
+            f"{workdir} is not the folder of a run: its {CONFIG} belongs to something else, such "
+            "as an exported model; give the --workdir of a `python -m train` command"
         )
     return ml_collections.ConfigDict(config).lock()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import perceiver
 from perceiver.kinds import specs
-from train.objective import assess as assessment
+from train.objective import class_metrics as assessment
 from train.objective import losses, metrics, mixing
 from train.report import attention_picture, confusion_picture, samples
 from train.tasks.task import Batch, Task
@@ -83,7 +83,7 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
 
     def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:
         images = batch["image"][np.flatnonzero(batch["mask"])[:SHOWN]]
-        looks = attention_picture.look(alone, params, net_state, images)
+        looks = attention_picture.collect(alone, params, net_state, images)
         if not looks:  # a model without latents has no cross-attends to show
             return {}
         path = attention_picture.draw(folder / "attention.png", _pixels(images, info), looks)

@@ -21,7 +21,7 @@ import perceiver
 from data.text import byte_predictors, tokenising
 from perceiver.kinds import specs
 from perceiver.text import tokenizer
-from train.objective import assess as assessment
+from train.objective import class_metrics as assessment
 from train.objective import losses, metrics
 from train.report import completions
 from train.tasks.task import Batch, Task

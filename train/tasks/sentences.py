@@ -163,7 +163,7 @@ def _check(spec: Any, config: Any, info: Any) -> None:
     there = _labels(info)
     if (info.texts, there) != (texts, labels):
         raise ValueError(
-            f"loss.objective={objective!r} wants {texts} texts and {_WANTED[labels]}, but data set "
+            f"loss.objective={objective!r} needs {texts} texts and {_WANTED[labels]}, but data set "
             f"{info.name!r} has {info.texts} and {_WANTED[there]}; choose another objective, or "
             "set data.text_fields, data.label_field and data.regression"
         )

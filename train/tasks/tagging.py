@@ -13,7 +13,7 @@ import numpy as np
 
 import perceiver
 from data.clips import clip_records
-from train.objective import assess as assessment
+from train.objective import class_metrics as assessment
 from train.objective import losses, ranking
 from train.report import ranking_picture, samples
 from train.tasks.task import Batch, Task

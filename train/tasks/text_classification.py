@@ -13,7 +13,7 @@ import numpy as np
 
 import perceiver
 from perceiver.text import coders
-from train.objective import assess as assessment
+from train.objective import class_metrics as assessment
 from train.objective import losses, metrics, text_metrics
 from train.report import confusion_picture
 from train.tasks.task import Task

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import clip_labels, clip_records
-from data.clips.class_balance import Labels
+from data.clips.class_balance import ClipLabels
 from data.prepare import writing
-from data.prepare.clips import shards, verdicts
+from data.prepare.clips import clip_status, shards
 
 VERSION = "1.0.0"  # another content under the same settings is another version
 
-Say = Callable[[str], None]
-Run = Callable[[Sequence[shards.Job]], Iterable[Any]]  # writes shards, yields after each
+Log = Callable[[str], None]
+RunJobs = Callable[[Sequence[shards.Job]], Iterable[Any]]  # writes shards, yields after each
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class SplitJobs:
     """Shards to write, and how their parts of the report become one."""
 
     jobs: Sequence[shards.Job]
@@ -39,7 +39,7 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class PreparationReport:
     """What became of the segments."""
 
     folder: Path
@@ -50,8 +50,8 @@ class Report:
         """Returns a line for each split."""
         lines = []
         for split, counts in self.splits.items():
-            parts = [f"{counts[s]:,} {s}" for s in verdicts.STATUSES if counts.get(s)]
-            written = sum(counts.get(status, 0) for status in verdicts.WRITTEN)
+            parts = [f"{counts[s]:,} {s}" for s in clip_status.STATUSES if counts.get(s)]
+            written = sum(counts.get(status, 0) for status in clip_status.WRITTEN)
             lines.append(
                 f"{split}: {written:,} clips of {sum(counts.values()):,} segments "
                 f"({', '.join(parts)}); {self.folder / f'report-{split}.csv'}"
@@ -65,12 +65,12 @@ def assemble(
     data_dir: str | Path,
     settings: Mapping[str, Any],
     splits: Sequence[str],
-    plan: Callable[[Path, Path], Mapping[str, Split]],
+    plan: Callable[[Path, Path], Mapping[str, SplitJobs]],
     *,
     description: str,
-    run: Run,
-    log: Say,
-) -> Report:
+    run: RunJobs,
+    log: Log,
+) -> PreparationReport:
     """Returns the report of a data set that is there afterwards.
 
     Args:
@@ -116,7 +116,7 @@ def assemble(
 def check_name(name: str) -> None:
     """Raises ValueError for what would not do as a data set's name."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"the name must be of small letters, digits and _, got {name!r}")
+        raise ValueError(f"the name must consist of lowercase letters, digits and _, got {name!r}")
 
 
 def _begin(work: Path, settings: dict[str, Any], classes: Sequence[str]) -> Path:
@@ -130,7 +130,7 @@ def _begin(work: Path, settings: dict[str, Any], classes: Sequence[str]) -> Path
     return names
 
 
-def by_processes(count: int) -> Run:
+def by_processes(count: int) -> RunJobs:
     """Returns what writes shards by that many processes; 0 for one on each core."""
 
     def run(jobs: Sequence[shards.Job]) -> Iterator[Any]:
@@ -152,11 +152,11 @@ def by_processes(count: int) -> Run:
     return run
 
 
-def _write_shards(planned: Mapping[str, Split], run: Run, log: Say) -> None:
+def _write_shards(planned: Mapping[str, SplitJobs], run: RunJobs, log: Log) -> None:
     wanted = [job for split in planned.values() for job in split.jobs]
     todo = [job for job in wanted if not job.path.exists()]
     clips = sum(job.size for job in todo)
-    there = f"; {len(wanted) - len(todo)} are there" if len(todo) < len(wanted) else ""
+    there = f"; {len(wanted) - len(todo)} already exist" if len(todo) < len(wanted) else ""
     log(f"{clips:,} clips to read, {len(todo)} shards to write{there}")
     begin = time.monotonic()
     for done, _ in enumerate(run(todo), 1):
@@ -181,7 +181,7 @@ def _describe(work, name, names, planned, settings, description) -> None:
     for split, content in planned.items():
         reports = [shards.read_report(job) for job in content.jobs]
         reasons.update(row[2] for rows in reports for row in rows)
-        lengths = [sum(status in verdicts.WRITTEN for _, status, _ in rows) for rows in reports]
+        lengths = [sum(status in clip_status.WRITTEN for _, status, _ in rows) for rows in reports]
         if not sum(lengths):  # TFDS has no splits without examples
             for job in content.jobs:
                 job.path.unlink()
@@ -211,21 +211,21 @@ def _describe(work, name, names, planned, settings, description) -> None:
     )
 
 
-def _keep_labels(work: Path, planned: Mapping[str, Split]) -> None:
+def _keep_labels(work: Path, planned: Mapping[str, SplitJobs]) -> None:
     """Class balance needs them all at once: to read them from records would take all the data."""
     for split, content in planned.items():
         if content.jobs and content.jobs[0].path.exists():
             parts = [shards.read_labels(job) for job in content.jobs]
-            clip_labels.keep(work, split, Labels.joined(parts))
+            clip_labels.keep(work, split, ClipLabels.joined(parts))
 
 
-def _tell(folder: Path, splits: Sequence[str], log: Say, *, existed: bool) -> Report:
+def _tell(folder: Path, splits: Sequence[str], log: Log, *, existed: bool) -> PreparationReport:
     counts = {}
     for split in splits:
         rows = shards.read_rows(_report_file(folder, split), shards.REPORT)
         counts[split] = collections.Counter(status for _, status, _ in rows)
-    report = Report(folder, counts, existed)
-    log(f"{folder} is there already" if existed else f"wrote {folder}")
+    report = PreparationReport(folder, counts, existed)
+    log(f"{folder} already exists" if existed else f"wrote {folder}")
     for line in report.lines():
         log(line)
     return report

@@ -1,7 +1,7 @@
 """`python -m data.prepare audioset`: AudioSet's tables and your media files -> clips for training.
 
-The 2 million segments are published as tables, the videos are not. Of the files that are below
---clips those are used that carry a segment's id; the rest is listed as missing.
+AudioSet publishes tables of 2 million segments, but not the videos. Files under --clips are matched
+to segments by their video id; segments without a file are reported as missing.
 """
 
 import argparse
@@ -22,31 +22,45 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="balanced_train_segments.csv or alike; a split each, repeat it for more",
+        help="a segments file such as balanced_train_segments.csv; one split each, may be repeated",
     )
-    parser.add_argument("--clips", metavar="DIR", help="holds VIDEO.mp4 or alike")
+    parser.add_argument(
+        "--clips", metavar="DIR", help="folder of media files named by video id, such as VIDEO.mp4"
+    )
     parser.add_argument(
         "--records",
         action="append",
         default=[],
         metavar="SPLIT=GLOB",
-        help="in place of --csv and --clips: DMVR's TFRecords, such as eval='/dmvr/eval-*'",
+        help="instead of --csv and --clips: DMVR TFRecords, such as eval='/dmvr/eval-*'",
     )
     parser.add_argument(
-        "--records_fps", type=float, default=25.0, help="their frames per second, default: 25"
+        "--records_fps",
+        type=float,
+        default=25.0,
+        help="frames per second of --records, default: 25",
     )
     parser.add_argument(
-        "--records_rate", type=int, default=48_000, help="their samples per second, default: 48000"
+        "--records_rate",
+        type=int,
+        default=48_000,
+        help="samples per second of --records, default: 48000",
     )
     parser.add_argument(
-        "--out", "--data_dir", dest="out", default="", help="default: TFDS's, ~/tensorflow_datasets"
+        "--out",
+        "--data_dir",
+        dest="out",
+        default="",
+        help="default: that of TFDS, ~/tensorflow_datasets",
     )
     parser.add_argument(
         "--labels", metavar="FILE", help="class_labels_indices.csv; default: AudioSet's 527 classes"
     )
-    parser.add_argument("--name", default="audioset", help="the data set's, default: audioset")
     parser.add_argument(
-        "--processes", type=int, default=0, help="decode at once; default: one on each core"
+        "--name", default="audioset", help="name of the data set, default: audioset"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=0, help="parallel decoders; default: one per core"
     )
     parser.add_argument(
         "--clips_per_shard", type=int, default=plans.CLIPS_PER_SHARD, help="default: %(default)s"
@@ -54,8 +68,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--beam",
         metavar="OPTIONS",
-        help="write shards by Apache Beam with these pipeline options, such as "
-        "--beam='--runner=FlinkRunner --parallelism=64'; empty: its runner on this machine",
+        help="write the shards with Apache Beam and these pipeline options, such as "
+        "--beam='--runner=FlinkRunner --parallelism=64'; empty: the local runner",
     )
     parser.set_defaults(run=_run)
 

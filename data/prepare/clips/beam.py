@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from data.prepare.clips import assembly, shards
 
 
-def by_beam(options: str) -> assembly.Run:
+def by_beam(options: str) -> assembly.RunJobs:
     """Returns what writes shards by a pipeline.
 
     Args:

@@ -19,9 +19,9 @@ def prepare(
     clips_per_shard: int = plans.CLIPS_PER_SHARD,
     settings: Mapping[str, Any] | None = None,
     description: str = "Clips of picture and sound, several labels each.",
-    run: assembly.Run | None = None,
-    log: assembly.Say = print,
-) -> assembly.Report:
+    run: assembly.RunJobs | None = None,
+    log: assembly.Log = print,
+) -> assembly.PreparationReport:
     """Returns the report of a data set that is there afterwards; says what it does by `log`.
 
     Args:
@@ -45,18 +45,18 @@ def prepare(
     tables, settings_here, names = _inputs(name, csvs, labels, clips_per_shard, settings)
     folder = Path(clips_dir)
 
-    def plan(work: Path, classes: Path) -> dict[str, assembly.Split]:
+    def plan(work: Path, classes: Path) -> dict[str, assembly.SplitJobs]:
         made = plans.make(tables, folder, work)
         splits = {
-            plan.split: assembly.Split(
+            plan.split: assembly.SplitJobs(
                 plan.jobs(name, work, folder, classes, clips_per_shard), plan.report
             )
             for plan in made
         }
         if not any(split.jobs for split in splits.values()):
             raise FileNotFoundError(
-                f"none of {sum(map(len, tables.values())):,} segments has a file below "
-                f"{clips_dir}: files must be named VIDEO.mp4, VIDEO_START.mp4 or alike"
+                f"none of {sum(map(len, tables.values())):,} segments has a file under "
+                f"{clips_dir}: files must be named VIDEO.mp4, VIDEO_START.mp4 or the like"
             )
         return splits
 
@@ -86,10 +86,12 @@ def _inputs(
     for csv in csvs:
         split = segments.split_name(csv)
         if split in tables:
-            raise ValueError(f"two tables would be the split {split}: {list(map(str, csvs))}")
+            raise ValueError(
+                f"two tables have the same split name, {split}: {list(map(str, csvs))}"
+            )
         tables[split] = segments.read(csv, numbers)
     if not tables:
-        raise ValueError("there must be a table at least, such as eval_segments.csv")
+        raise ValueError("give at least one table, such as eval_segments.csv")
     return (
         tables,
         {

@@ -17,7 +17,7 @@ from scipy import signal
 
 from data.clips import clip_records
 from data.images import opencv
-from data.prepare.clips import assembly, recording, segments, shards, tfrecords, verdicts
+from data.prepare.clips import assembly, clip_status, recording, segments, shards, tfrecords
 from perceiver.media import video_files
 
 _IMAGE, _SOUND = "image/encoded", "WAVEFORM/feature/floats"
@@ -62,7 +62,9 @@ class Records(shards.Job):
         except (ValueError, IndexError, TypeError) as error:
             return _unread(name), "broken", str(error)
         covered = [value for value in (picture, sound) if value]
-        found = verdicts.judge(frames, audio, covered, seconds or max(covered, default=0.0), [])
+        found = clip_status.classify(
+            frames, audio, covered, seconds or max(covered, default=0.0), []
+        )
         clip = clip_records.Clip(id=name, frames=found.frames, audio=found.audio, labels=labels)
         return clip, found.status, found.reason
 
@@ -89,12 +91,17 @@ class Records(shards.Job):
         found = {self._index(text.decode()) for text in texts} or {int(n) for n in numbers}
         outside = [number for number in found if not 0 <= number < self.count]
         if outside or not found:
-            raise ValueError(f"labels {sorted(found)}: there must be some, below {self.count}")
+            raise ValueError(
+                f"labels {sorted(found)}: at least one is needed, and all must be below "
+                f"{self.count}"
+            )
         return np.array(sorted(found), np.int64)
 
     def _index(self, text: str) -> int:
         if text not in self.labels:
-            raise ValueError(f"no class {text!r} among the {self.count} known: see --labels")
+            raise ValueError(
+                f"class {text!r} is not one of the {self.count} known classes: see --labels"
+            )
         return self.labels[text]
 
 
@@ -106,9 +113,9 @@ def prepare(
     *,
     frames_per_second: float = clip_records.FRAMES_PER_SECOND,
     sample_rate: int = clip_records.SAMPLE_RATE,
-    run: assembly.Run | None = None,
-    log: assembly.Say = print,
-) -> assembly.Report:
+    run: assembly.RunJobs | None = None,
+    log: assembly.Log = print,
+) -> assembly.PreparationReport:
     """Returns the report of a data set that is there afterwards; each file becomes a shard.
 
     Args:
@@ -132,13 +139,13 @@ def prepare(
     for split, found in files.items():
         segments.split_name(split)
         if not found:
-            raise FileNotFoundError(f"no file is called {records[split]} (split {split})")
+            raise FileNotFoundError(f"no file matches {records[split]} (split {split})")
     rates = {"records_per_second": [frames_per_second, sample_rate]}
     sizes = {s: [[f.name, f.stat().st_size] for f in found] for s, found in files.items()}
 
-    def plan(work: Path, classes: Path) -> dict[str, assembly.Split]:
+    def plan(work: Path, classes: Path) -> dict[str, assembly.SplitJobs]:
         return {
-            split: assembly.Split(
+            split: assembly.SplitJobs(
                 [
                     Records(
                         path=shards.path(work, name, split, i, len(found)),
@@ -180,7 +187,7 @@ def _shrunk(jpeg: bytes) -> bytes:
         return jpeg
     pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     if pixels is None:
-        raise ValueError("a frame does not decode")
+        raise ValueError("a frame cannot be decoded")
     return recording.encode_jpeg(
         cv2.resize(pixels, recording.fitted(*pixels.shape[1::-1]), interpolation=cv2.INTER_AREA)
     )

@@ -41,7 +41,7 @@ class MediaIndex:
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.folder}: --clips must be one")
+            raise FileNotFoundError(f"--clips {self.folder}: no such folder")
         self._files: dict[str, list[MediaFile]] = {}
         for below, _, names in os.walk(self.folder):
             for name in names:

@@ -16,7 +16,7 @@ _CLIP, _VIDEO, _MISSING = "clip", "video", "missing"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """A split: its segments, and where they are."""
 
     split: str
@@ -45,14 +45,14 @@ class Plan:
     def report(self, parts: Iterator[shards.Row]) -> list[shards.Row]:
         """Returns the shards' rows and those of missing files, in the order of the segments."""
         return [
-            (segment.clip, "missing", "no file of this name") if file is None else next(parts)
+            (segment.clip, "missing", "no file with this name") if file is None else next(parts)
             for segment, file in zip(self.segments, self.files, strict=True)
         ]
 
 
 def make(
     tables: Mapping[str, Sequence[segments.Segment]], clips_dir: Path, folder: Path
-) -> list[Plan]:
+) -> list[SplitPlan]:
     """Returns the plans of all splits, as they are in `folder`, or new ones written there.
 
     Raises:
@@ -67,7 +67,7 @@ def make(
             found = [(segment.clip, index.find(segment)) for segment in tables[split]]
             shards.write_rows(files[split], _HEADER, [_row(clip, file) for clip, file in found])
     return [
-        Plan(split, tables[split], [_file(row) for row in shards.read_rows(file, _HEADER)])
+        SplitPlan(split, tables[split], [_file(row) for row in shards.read_rows(file, _HEADER)])
         for split, file in files.items()
     ]
 

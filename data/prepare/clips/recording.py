@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data.clips import clip_records
-from data.prepare.clips import verdicts
+from data.prepare.clips import clip_status
 from perceiver.media import video_files
 
 JPEG_QUALITY = 90
@@ -41,7 +41,7 @@ SETTINGS = {
 
 def record(
     file: str | Path, start: float, seconds: float, *, is_cut: bool = False
-) -> verdicts.Recording:
+) -> clip_status.Recording:
     """Returns `seconds` of a file from `start` on.
 
     Args:
@@ -56,7 +56,7 @@ def record(
     frames, picture_seconds = _attempt(_picture, file, part, faults) or ([], None)
     audio, sound_seconds = _attempt(_sound, file, part, faults) or (np.zeros(0, np.int16), None)
     covered = [value for value in (picture_seconds, sound_seconds) if value is not None]
-    return verdicts.judge(frames, audio, covered, seconds, faults)
+    return clip_status.classify(frames, audio, covered, seconds, faults)
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:

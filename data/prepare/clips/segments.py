@@ -46,8 +46,8 @@ def split_name(file: str | Path) -> str:
     name = Path(file).stem.removesuffix("_segments")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "all":
         raise ValueError(
-            f"{file} would be the split {name!r}: rename it to small letters, digits and _, "
-            "such as eval_segments.csv"
+            f"{file} gives the invalid split name {name!r}: rename it to lowercase letters, digits "
+            "and _, such as eval_segments.csv"
         )
     return name
 
@@ -64,7 +64,7 @@ def read(file: str | Path, classes: Mapping[str, int]) -> list[Segment]:
     for place, row in _rows(file):
         segment = _segment(place, row, classes)
         if segment.clip in seen:
-            raise ValueError(f"{place}: {segment.clip} is there already: remove one of the lines")
+            raise ValueError(f"{place}: {segment.clip} appears twice: remove one of the lines")
         seen.add(segment.clip)
         found.append(segment)
     if not found:
@@ -89,7 +89,7 @@ def read_classes(file: str | Path | None) -> tuple[Sequence[str], Sequence[str]]
         if len(row) != 3 or row[0] != str(len(mids)):
             raise ValueError(f"{place}: expected `{len(mids)},MID,display name`, got {row}")
         if row[1] in mids or row[2] in names:
-            raise ValueError(f"{place}: class {row[1:]} is there already")
+            raise ValueError(f"{place}: class {row[1:]} appears twice")
         mids.append(row[1])
         names.append(row[2])
     if not mids:
@@ -103,18 +103,20 @@ def _segment(place: str, row: Sequence[str], classes: Mapping[str, int]) -> Segm
     video, start, end, mids = row
     # It becomes part of a clip's name and is looked for in the names of files.
     if not re.fullmatch(r"[\w-]+", video):
-        raise ValueError(f"{place}: {video!r} is no video id: letters, digits, - and _ only")
+        raise ValueError(f"{place}: {video!r} is not a video id: use only letters, digits, - and _")
     try:
         first, last = float(start), float(end)
     except ValueError:
-        raise ValueError(f"{place}: start {start!r} and end {end!r} must be seconds") from None
+        raise ValueError(
+            f"{place}: start {start!r} and end {end!r} must be numbers of seconds"
+        ) from None
     if not (0 <= first < last < math.inf):
-        raise ValueError(f"{place}: a segment from {start} to {end} s is empty or endless")
+        raise ValueError(f"{place}: the segment from {start} to {end} s is empty or not finite")
     unknown = [mid for mid in mids.split(",") if mid.strip() not in classes]
     if unknown:
         raise ValueError(
-            f"{place}: no class {', '.join(map(repr, unknown))} among the {len(classes)} known: "
-            "give the table it belongs to by --labels"
+            f"{place}: {', '.join(map(repr, unknown))} not among the {len(classes)} known classes: "
+            "give the matching table of classes as --labels"
         )
     return Segment(video, first, last, tuple(sorted({classes[m.strip()] for m in mids.split(",")})))
 
@@ -123,7 +125,7 @@ def _rows(file: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Yields (file and line number, fields) of all lines but comments and empty ones."""
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no table {path}")
+        raise FileNotFoundError(f"{path}: no such file")
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, skipinitialspace=True, strict=True)
         try:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data.clips import clip_records
-from data.clips.class_balance import Labels
-from data.prepare.clips import recording, segments, verdicts
+from data.clips.class_balance import ClipLabels
+from data.prepare.clips import clip_status, recording, segments
 
 Row = tuple[str, str, str]
 REPORT = ("clip", "status", "reason")  # the header of reports
@@ -76,7 +76,7 @@ def path(folder: Path, name: str, split: str, shard: int, count: int) -> Path:
 def write(job: Job) -> Path:
     """Writes the shard, its part of the report and its labels, unless there; returns its path.
 
-    Clips whose status is not one of `verdicts.WRITTEN` are reported only.
+    Clips whose status is not one of `clip_status.WRITTEN` are reported only.
     """
     from array_record.python import array_record_module
 
@@ -91,14 +91,14 @@ def write(job: Job) -> Path:
     writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
     try:
         for clip, status, reason in job.clips():
-            if status in verdicts.WRITTEN:
+            if status in clip_status.WRITTEN:
                 writer.write(codec.encode(clip))
                 labels.append(clip.labels)
             rows.append((clip.id, status, reason))
     finally:
         writer.close()
     write_rows(_report(job), REPORT, rows)
-    found = Labels.of(labels)
+    found = ClipLabels.of(labels)
     np.savez(_labels(job), flat=found.flat, lengths=found.lengths)
     partial.replace(job.path)  # last: the shard's presence says that all is there
     return job.path
@@ -109,10 +109,10 @@ def read_report(job: Job) -> list[Row]:
     return read_rows(_report(job), REPORT)
 
 
-def read_labels(job: Job) -> Labels:
+def read_labels(job: Job) -> ClipLabels:
     """Returns the labels of a shard's clips."""
     with np.load(_labels(job)) as found:
-        return Labels(found["flat"], found["lengths"])
+        return ClipLabels(found["flat"], found["lengths"])
 
 
 def write_rows(path: Path, header: Row, rows: Iterable[Row]) -> None:
@@ -128,7 +128,7 @@ def read_rows(path: Path, header: Row) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         found, *rows = csv.reader(file)
     if tuple(found) != header:
-        raise ValueError(f"{path} begins with {found}, not with {header}: remove it")
+        raise ValueError(f"{path} starts with {found} instead of {header}: remove it")
     return [(first, second, third) for first, second, third in rows]
 
 
@@ -141,6 +141,6 @@ def _labels(job: Job) -> Path:
 
 
 @functools.lru_cache(maxsize=4)
-def _codec(classes: Path) -> clip_records.Codec:
+def _codec(classes: Path) -> clip_records.ClipCodec:
     names = classes.read_text(encoding="utf-8").splitlines()
-    return clip_records.Codec(clip_records.features(names))
+    return clip_records.ClipCodec(clip_records.features(names))

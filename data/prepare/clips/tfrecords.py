@@ -29,13 +29,13 @@ def read(file: str | Path) -> Iterator[bytes]:
         while head := stream.read(12):
             place = f"record {number}"
             if len(head) < 12 or _masked(head[:8]) != head[8:]:
-                raise ValueError(f"{place}: its length is damaged or cut off")
+                raise ValueError(f"{place}: its length field is corrupt or truncated")
             (size,) = struct.unpack("<Q", head[:8])
             message, check = stream.read(size), stream.read(4)
             if len(message) < size or len(check) < 4:
-                raise ValueError(f"{place}: cut off after {len(message)} of {size} bytes")
+                raise ValueError(f"{place}: truncated after {len(message)} of {size} bytes")
             if _masked(message) != check:
-                raise ValueError(f"{place}: damaged")
+                raise ValueError(f"{place}: corrupt")
             yield message
             number += 1
 
@@ -160,9 +160,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError(f"a field of kind {kind}: no tf.train.SequenceExample")
+            raise ValueError(f"a field of wire type {kind}: not a tf.train.SequenceExample")
         if place + size > len(data):
-            raise ValueError("a field longer than its message: no tf.train.SequenceExample")
+            raise ValueError("a field longer than its message: not a tf.train.SequenceExample")
         yield tag >> 3, data[place : place + size]
         place += size
 
@@ -177,4 +177,4 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place
-    raise ValueError("a number without end: no tf.train.SequenceExample")
+    raise ValueError("a number without end: not a tf.train.SequenceExample")

@@ -130,10 +130,12 @@ def _check_fonts(names: tuple[str, ...]) -> None:
     for face in (*FACES["train"], *FACES["test"]):
         file = _font_file(face)
         if not file.is_file():
-            raise FileNotFoundError(f"no font {file}: matplotlib ships it; install that anew")
+            raise FileNotFoundError(
+                f"font {file} is missing: it is part of matplotlib; reinstall matplotlib"
+            )
         lacking = [n for n in names if not glyph_pictures.has_glyph(CLASSES[n], str(file))]
         if lacking:
-            raise ValueError(f"font {file} has no glyph for {lacking}: install matplotlib anew")
+            raise ValueError(f"font {file} has no glyph for {lacking}: reinstall matplotlib")
 
 
 def _font_file(face: str) -> Path:

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from data.prepare.synthetic.scene_plans import EVENTS, Plan
+from data.prepare.synthetic.scene_plans import EVENTS, ScenePlan
 
 LIGHT, DARK = (150.0, 250.0), (5.0, 90.0)  # of 255; red, green and blue each by itself
 PERIODS = (0.45, 0.7)  # seconds of a motion: a window of 16 frames is 0.64 s
 _STREAM = 1  # sight and sound draw from streams of their own
 
 
-def draw(plan: Plan, frames: int, side: int, frames_per_second: float) -> np.ndarray:
+def draw(plan: ScenePlan, frames: int, side: int, frames_per_second: float) -> np.ndarray:
     """Returns the video, uint8 [T, side, side, 3]; what is heard of the plan changes nothing."""
     rng = np.random.default_rng((*plan.seed, _STREAM))
     times = np.arange(frames, dtype=np.float32) / np.float32(frames_per_second)
@@ -38,7 +38,7 @@ def _ground(paper: np.ndarray, grid: np.ndarray, rng: np.random.Generator) -> np
     return paper + ramp[..., None] * rng.uniform(-15, 15, 3).astype(np.float32)
 
 
-def _object(plan: Plan, times: np.ndarray, grid: np.ndarray, rng: np.random.Generator):
+def _object(plan: ScenePlan, times: np.ndarray, grid: np.ndarray, rng: np.random.Generator):
     """Returns where the object is, float32 [T, H, W] of 0 and 1."""
     centre = rng.uniform(-0.25, 0.25, 2).astype(np.float32)
     radius = np.float32(rng.uniform(0.45, 0.58))

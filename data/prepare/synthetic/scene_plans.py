@@ -33,7 +33,7 @@ CLASSES = tuple(name for names in GROUPS.values() for name in names)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ScenePlan:
     """One scene; everything that its labels do not say is drawn with `seed`."""
 
     shape: str
@@ -57,7 +57,7 @@ class Plan:
         )
 
 
-def draw(count: int, seed: tuple[int, ...]) -> list[Plan]:
+def draw(count: int, seed: tuple[int, ...]) -> list[ScenePlan]:
     """Returns scenes in random order; motions and rhythms go together equally often.
 
     Raises:
@@ -74,7 +74,7 @@ def draw(count: int, seed: tuple[int, ...]) -> list[Plan]:
     combined, shapes, voices = (rng.permutation(count) for _ in range(3))
     events = rng.random((count, len(EVENTS))) < EVENT_RATE
     return [
-        Plan(
+        ScenePlan(
             shape=SHAPES[shapes[i] % len(SHAPES)],
             motion=MOTIONS[combined[i] % len(MOTIONS)],
             voice=VOICES[voices[i] % len(VOICES)],

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data.prepare.synthetic.scene_plans import EVENTS, Plan
+from data.prepare.synthetic.scene_plans import EVENTS, ScenePlan
 
 RATES = {"slow": (1.7, 2.2), "fast": (6.5, 8.0)}  # beats a second
 VOICE = 0.25  # amplitude, root mean square
@@ -12,7 +12,7 @@ EVENT = 0.06  # an event is fainter: sight tells of it first
 _STREAM = 2  # sight and sound draw from streams of their own
 
 
-def make(plan: Plan, samples: int, sample_rate: int) -> np.ndarray:
+def make(plan: ScenePlan, samples: int, sample_rate: int) -> np.ndarray:
     """Returns the sound, float32 [S] in [-1, 1]; what is seen of the plan changes nothing."""
     rng = np.random.default_rng((*plan.seed, _STREAM))
     times = np.arange(samples) / sample_rate

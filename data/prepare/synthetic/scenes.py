@@ -113,15 +113,15 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     file = folder / "settings.json"
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != settings:
         raise ValueError(
-            f"{folder} holds scenes of other settings ({file.read_text(encoding='utf-8')}): remove "
-            "that folder and the data set made of it, or choose another --out"
+            f"{folder} holds scenes made with other settings ({file.read_text(encoding='utf-8')}): "
+            "remove that folder and the data set made from it, or choose another --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _encode(
-    clips: Path, plans: dict[str, scene_plans.Plan], seconds: float, processes: int
+    clips: Path, plans: dict[str, scene_plans.ScenePlan], seconds: float, processes: int
 ) -> None:
     make = functools.partial(_encode_one, clips, seconds)
     if processes <= 1 or len(plans) < 2:
@@ -135,7 +135,7 @@ def _encode(
             pass  # an error of a worker is raised here
 
 
-def _encode_one(clips: Path, seconds: float, name: str, plan: scene_plans.Plan) -> None:
+def _encode_one(clips: Path, seconds: float, name: str, plan: scene_plans.ScenePlan) -> None:
     from perceiver.media import video_files
 
     rate, sample_rate = clip_records.FRAMES_PER_SECOND, clip_records.SAMPLE_RATE
@@ -154,7 +154,7 @@ def _code(label: str) -> str:
 
 
 def _write_csv(
-    folder: Path, split: str, plans: dict[str, scene_plans.Plan], seconds: float
+    folder: Path, split: str, plans: dict[str, scene_plans.ScenePlan], seconds: float
 ) -> Path:
     path = folder / f"{split}_segments.csv"
     labels = [label for plan in plans.values() for label in plan.labels]

@@ -56,7 +56,7 @@ def read(path: Path, suffix: str, reading: Reading) -> Pieces:
             readers = {".jsonl": _json_lines, ".csv": _table, ".tsv": _table}
             yield from readers.get(suffix, _plain)(file, place, suffix, reading)
     except (OSError, EOFError, zlib.error) as error:
-        yield Fault("broken", place, f"cannot be read to its end: {error}")
+        yield Fault("broken", place, f"cannot be read to the end: {error}")
 
 
 def _not_text(head: bytes) -> str:
@@ -123,9 +123,9 @@ def _json_line(line: str, place: str, reading: Reading) -> Text | Fault:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Fault("broken", place, f"no JSON object on one line: {error}")
+        return Fault("broken", place, f"not a JSON object on one line: {error}")
     if not isinstance(record, dict):
-        reason = f"JSON, but a {type(record).__name__} and no object with a field"
+        reason = f"JSON of type {type(record).__name__} instead of an object with fields"
         return Fault("no_field", place, reason)
     return pieces.of_record(record, reading.field, place)
 
@@ -148,7 +148,7 @@ def _table(file: BinaryIO, place: str, suffix: str, reading: Reading) -> Pieces:
         try:
             row = next(table, None)
         except csv.Error as error:
-            yield Fault("broken", f"{place}:{table.line_num}", f"no row of a table: {error}")
+            yield Fault("broken", f"{place}:{table.line_num}", f"not a row of a table: {error}")
             continue
         yield from faults
         faults.clear()

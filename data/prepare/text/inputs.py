@@ -33,7 +33,7 @@ def find(inputs: Sequence[str]) -> list[str]:
             raise FileNotFoundError(f"--input {name}: no such file or folder")
         files = sorted(_files(path)) if path.is_dir() else [path]
         if not files:
-            raise FileNotFoundError(f"--input {name}: the folder has no file")
+            raise FileNotFoundError(f"--input {name}: the folder has no files")
         found += map(str, files)
     return found
 

@@ -55,7 +55,7 @@ def of_record(record: Mapping[str, Any], field: str, place: str) -> Text | Fault
     if isinstance(value, bytes):
         return Text(place, value)
     if not isinstance(value, str):
-        return Fault("no_field", place, f"{field!r} is of type {type(value).__name__}, no text")
+        return Fault("no_field", place, f"{field!r} is of type {type(value).__name__}, not text")
     return Text(place, encode(value))
 
 

@@ -23,14 +23,19 @@ SENTENCES = 2_000_000
 def add_parser(commands) -> None:
     """Adds the command to `python -m data.prepare`."""
     parser = commands.add_parser(
-        "sentencepiece", help="trains the subwords of a text store; extra `subwords`"
+        "sentencepiece", help="train subwords on a text store; needs the extra `subwords`"
     )
     parser.add_argument("--input", required=True, help="a text store, or a text file")
     parser.add_argument("--out", required=True, help="the model file to write")
     parser.add_argument(
-        "--vocabulary", type=int, default=VOCABULARY, help="K, six special tokens included"
+        "--vocabulary",
+        type=int,
+        default=VOCABULARY,
+        help="number of tokens K, including six special ones",
     )
-    parser.add_argument("--sentences", type=int, default=SENTENCES, help="lines to learn from")
+    parser.add_argument(
+        "--sentences", type=int, default=SENTENCES, help="number of lines to train on"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -59,7 +64,9 @@ def train(
         ) from error
     least = OFFSET + 1 + 256  # the unknown piece, which byte fallback never gives, and bytes
     if vocabulary <= least:
-        raise ValueError(f"--vocabulary {vocabulary} must be more than {least}, which bytes take")
+        raise ValueError(
+            f"--vocabulary {vocabulary} must be larger than {least}, the tokens that bytes need"
+        )
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -85,7 +92,7 @@ def train(
         )
     except RuntimeError as error:
         raise ValueError(
-            f"SentencePiece cannot make {vocabulary} subwords of this text: {error}. Use more "
+            f"SentencePiece cannot train {vocabulary} subwords on this text: {error}. Use more "
             "text, or a smaller --vocabulary"
         ) from error
     return model.getvalue()
@@ -113,7 +120,8 @@ def _documents(source: Path) -> Iterator[np.ndarray | bytes]:
             yield from file
     else:
         raise FileNotFoundError(
-            f"--input {source}: no text store or file; write one with python -m data.prepare text"
+            f"--input {source}: not a text store or file; write one with python -m data.prepare "
+            "text"
         )
 
 

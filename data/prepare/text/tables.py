@@ -42,7 +42,7 @@ def read_parquet(path: Path, reading: Reading) -> Pieces:
                 records = (row for batch in batches for row in batch.to_pylist())
                 yield from _of_records(records, str(path), reading)
     except (OSError, EOFError, pyarrow.ArrowException) as error:
-        yield Fault("broken", str(path), f"cannot be read to its end: {error}")
+        yield Fault("broken", str(path), f"cannot be read to the end: {error}")
 
 
 def read_tfds(source: str, reading: Reading) -> Pieces:

@@ -1,7 +1,7 @@
 """`python -m data.prepare text`: text of any kind -> stores that `data.source=text:NAME` reads.
 
-Texts are read and written document by document, so that any amount goes through little memory.
-What cannot be used is left out, counted, and named in report.csv.
+Texts are read and written one document at a time, so that memory use does not grow with their size.
+Unusable input is skipped, counted, and listed in report.csv.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 from data.prepare.text import inputs as text_inputs
 from data.prepare.text import pieces, writing
 from data.prepare.text.pieces import Fault, Reading
-from data.prepare.text.writing import Report, StoreWriter
+from data.prepare.text.writing import FaultReport, StoreWriter
 from data.text import text_store
 
 _SAY_EVERY = 30  # seconds
@@ -28,45 +28,54 @@ def add_parser(commands: Any) -> None:
     """Adds the command to those of `python -m data.prepare`."""
     parser = commands.add_parser(
         "text",
-        help="text files, JSON lines, tables, TFDS and Hugging Face sets -> text stores",
+        help="text files, JSON lines, tables, TFDS and Hugging Face data sets -> text stores",
         description=__doc__,
         epilog=text_inputs.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--input", action="append", required=True, help="see below; repeat it for more"
+        "--input", action="append", required=True, help="see below; may be repeated"
     )
-    parser.add_argument("--eval_input", action="append", default=[], help="validation, of its own")
-    parser.add_argument("--out", required=True, help="data_dir, in which DIR/NAME is made")
-    parser.add_argument("--name", required=True, help="as in data.source=text:NAME")
-    parser.add_argument("--field", default="text", help="of records, default: %(default)s")
+    parser.add_argument(
+        "--eval_input", action="append", default=[], help="separate input for validation"
+    )
+    parser.add_argument("--out", required=True, help="data_dir; the store is written to OUT/NAME")
+    parser.add_argument("--name", required=True, help="of the store, as in data.source=text:NAME")
+    parser.add_argument(
+        "--field",
+        default="text",
+        help="the field of a record that holds the text, default: %(default)s",
+    )
     parser.add_argument(
         "--documents",
         default="file",
         choices=pieces.DOCUMENTS,
-        help="of plain text: a file, a line, or what stands between blank lines; default: file, "
-        "cut into documents of 1 MiB",
+        help="of plain text: a file, a line, or a block between blank lines; default: file, "
+        "split into documents of 1 MiB",
     )
     parser.add_argument(
         "--eval_share",
         type=float,
         default=0.01,
-        help="of the documents, for validation; default: %(default)s; with --eval_input none",
+        help="share of documents held out for validation; default: %(default)s; 0 with "
+        "--eval_input",
     )
     parser.add_argument(
         "--invalid",
         default="replace",
         choices=writing.INVALID,
-        help="what becomes of a document that is no UTF-8, default: %(default)s",
+        help="how to handle documents that are not UTF-8, default: %(default)s",
     )
     parser.add_argument(
         "--max_line_bytes",
         type=int,
         default=Reading.max_line_bytes,
-        help="longer lines are left out, default: %(default)s",
+        help="longer lines are skipped, default: %(default)s",
     )
-    parser.add_argument("--strict", action="store_true", help="stop at whatever cannot be used")
-    parser.add_argument("--tfds_dir", default="", help="default: TFDS's, ~/tensorflow_datasets")
+    parser.add_argument("--strict", action="store_true", help="stop at the first unusable input")
+    parser.add_argument(
+        "--tfds_dir", default="", help="default: that of TFDS, ~/tensorflow_datasets"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -129,13 +138,13 @@ def prepare(
     folder = Path(out).expanduser() / name
     if folder.exists():
         _check_same(folder, settings)
-        log(f"{folder} is there already")
+        log(f"{folder} already exists")
         return folder
     partial = folder.with_name(f"incomplete_{name}")
     if partial.exists():
         shutil.rmtree(partial)
     stores = {split: StoreWriter(partial / split) for split in ("train", "validation")}
-    reports = {split: Report(strict=strict) for split in stores}
+    reports = {split: FaultReport(strict=strict) for split in stores}
     say = _Progress(log)
     try:
         held_out = 0.0 if eval_inputs else eval_share
@@ -146,7 +155,7 @@ def prepare(
             stores["validation"].add(content)
             say(stores)
         if not any(store.documents for store in stores.values()):
-            raise ValueError(f"no document in {', '.join(inputs)}{reports['train'].first()}")
+            raise ValueError(f"no documents in {', '.join(inputs)}{reports['train'].first()}")
         for split, store in stores.items():
             store.close({"name": name, "split": split, **settings}, reports[split])
         partial.rename(folder)
@@ -161,7 +170,7 @@ def prepare(
 
 
 def _documents(
-    sources: Sequence[str], reading: Reading, invalid: str, report: Report
+    sources: Sequence[str], reading: Reading, invalid: str, report: FaultReport
 ) -> Iterable[bytes]:
     for source in sources:
         for piece in text_inputs.read(source, reading):
@@ -178,7 +187,7 @@ def _is_held_out(content: bytes, share: float) -> bool:
     return number < share * 2**64
 
 
-def _line(folder: Path, store: StoreWriter, report: Report) -> str:
+def _line(folder: Path, store: StoreWriter, report: FaultReport) -> str:
     faults = ", ".join(f"{count:,} {kind}" for kind, count in report.totals().items())
     told = f"; faults: {faults}; see {folder / text_store.REPORT}" if faults else ""
     return f"{folder}: {store.documents:,} documents, {store.bytes:,} bytes{told}"
@@ -215,12 +224,12 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     file = folder / "train" / text_store.SETTINGS
     there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     changed = [
-        f"{key} {there.get(key)!r} there, {value!r} asked for"
+        f"{key} {there.get(key)!r} there, {value!r} requested"
         for key, value in settings.items()
         if there.get(key) != value
     ]
     if changed:
         raise ValueError(
-            f"{folder} holds text of other settings ({'; '.join(changed)}): remove that folder, "
-            "or choose another --name"
+            f"{folder} holds text prepared with other settings ({'; '.join(changed)}): remove that "
+            "folder, or choose another --name"
         )

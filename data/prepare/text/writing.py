@@ -40,7 +40,7 @@ class StoreWriter:
         self.documents += 1
         self._write_start()
 
-    def close(self, settings: dict[str, Any], report: "Report") -> None:
+    def close(self, settings: dict[str, Any], report: "FaultReport") -> None:
         """Completes the files and has the system write them to disk."""
         self._starts.seek(0)
         self._write_header()
@@ -68,7 +68,7 @@ class StoreWriter:
         self._starts.write(self.bytes.to_bytes(8, "little"))
 
 
-class Report:
+class FaultReport:
     """Faults by kind: all counted, the first of each told."""
 
     def __init__(self, *, strict: bool = False):
@@ -84,8 +84,7 @@ class Report:
         """
         if self._strict:
             raise ValueError(
-                f"{fault.place}: {fault.reason}. Repair it, or leave out --strict to go on "
-                "without what cannot be used"
+                f"{fault.place}: {fault.reason}. Repair it, or omit --strict to skip unusable input"
             )
         self._counts[fault.kind] += 1
         if self._counts[fault.kind] <= _MOST_TOLD:
@@ -110,7 +109,7 @@ class Report:
             table.writerows(self._told)
 
 
-def clean(text: Text, invalid: str, report: Report) -> bytes | None:
+def clean(text: Text, invalid: str, report: FaultReport) -> bytes | None:
     """Returns a document as valid UTF-8 with something in it; None if it is left out.
 
     Args:
@@ -122,17 +121,17 @@ def clean(text: Text, invalid: str, report: Report) -> bytes | None:
       ValueError: it is no UTF-8, and that is an error.
     """
     if not text.content.strip():
-        report.add(Fault("empty", text.place, "nothing but white space"))
+        report.add(Fault("empty", text.place, "only white space"))
         return None
     try:
         text.content.decode()
     except UnicodeDecodeError as error:
-        reason = f"no UTF-8: byte {text.content[error.start]:#04x} at {error.start}"
+        reason = f"not UTF-8: byte {text.content[error.start]:#04x} at {error.start}"
         if invalid == "error":
             raise ValueError(
                 f"{text.place}: {reason}. Repair it, or choose --invalid replace or drop"
             ) from None
-        done = "replaced by U+FFFD" if invalid == "replace" else "left out"
+        done = "replaced by U+FFFD" if invalid == "replace" else "skipped"
         report.add(Fault("invalid", text.place, f"{reason}; {done}"))
         return text.content.decode(errors="replace").encode() if invalid == "replace" else None
     return text.content

@@ -9,7 +9,7 @@ All but `plain` take some queries at a time (`queries`). Which is cheapest is de
 operations for each query; a decoder may take several segments, each by its own path.
 """
 
-from perceiver.cross_attention.plan import Choice, Plan, Sizes, for_kernel, require_grid
+from perceiver.cross_attention.plan import PathChoice, Plan, Sizes, for_kernel, require_grid
 from perceiver.cross_attention.queries.query_layout import is_grid
 from perceiver.nn.byte_array import ByteArray, Segment
 from perceiver.nn.compute import PATHS
@@ -38,38 +38,38 @@ def choose(
     reason = for_kernel(kernel, path)
     if reason or path == "plain" or (path == "auto" and scores <= FEW_SCORES):
         names = " + ".join(segment.name for segment in queries.segments)
-        few = "as asked for" if path == "plain" else f"at most {FEW_SCORES:,} weights"
-        return Plan((Choice(names, queries.size, "plain", reason or few),))
+        few = "as requested" if path == "plain" else f"at most {FEW_SCORES:,} weights"
+        return Plan((PathChoice(names, queries.size, "plain", reason or few),))
     if path != "auto":
         return Plan(tuple(_forced(segment, sizes, path) for segment in queries.segments))
     return Plan(tuple(_cheapest(segment, latents, sizes) for segment in queries.segments))
 
 
-def _forced(segment: Segment, sizes: Sizes, path: str) -> Choice:
+def _forced(segment: Segment, sizes: Sizes, path: str) -> PathChoice:
     if path != "streaming" and sizes.heads > 1:
         raise ValueError(
-            f"path {path!r} cannot serve queries {segment.name!r} with {sizes.heads} heads: keys "
-            "absorb the projection of one head; use path='auto' or 'streaming'"
+            f"path {path!r} does not apply to queries {segment.name!r} with {sizes.heads} heads: "
+            "it needs a single head; use path='auto' or 'streaming'"
         )
     if path == "separable":
         require_grid(segment)
-    return Choice(segment.name, segment.size, path, "as asked for")
+    return PathChoice(segment.name, segment.size, path, "as requested")
 
 
-def _cheapest(segment: Segment, latents: int, sizes: Sizes) -> Choice:
+def _cheapest(segment: Segment, latents: int, sizes: Sizes) -> PathChoice:
     if sizes.heads > 1:
         reason = f"{sizes.heads} heads are too narrow to absorb {segment.channels} channels"
-        return Choice(segment.name, segment.size, "streaming", reason)
+        return PathChoice(segment.name, segment.size, "streaming", reason)
     costs = _costs(segment, latents, sizes)
     best = min(costs, key=costs.get)
     if best == "streaming":
         reason = f"cheaper than absorbing {segment.channels} channels of a query"
-        return Choice(segment.name, segment.size, best, reason)
-    ratio = f"scored by {costs['streaming'] / costs[best]:.1f}x fewer operations than in streaming"
+        return PathChoice(segment.name, segment.size, best, reason)
+    ratio = f"scored by {costs['streaming'] / costs[best]:.1f}x fewer operations than streaming"
     reason = f"one head that absorbs {segment.channels} channels of a query"
     if best == "separable":
         reason = f"Fourier positions of a {'x'.join(map(str, segment.dims))} grid"
-    return Choice(segment.name, segment.size, best, f"{reason}, {ratio}")
+    return PathChoice(segment.name, segment.size, best, f"{reason}, {ratio}")
 
 
 def _costs(segment: Segment, latents: int, sizes: Sizes) -> dict[str, float]:

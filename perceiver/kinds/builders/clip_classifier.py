@@ -64,10 +64,12 @@ def _check(spec: specs.ClipClassifier, inputs: Inputs) -> None:
         x = inputs[name]
         if x.shape != (batch, *shape):
             sizes = ", ".join(map(str, shape))
-            raise ValueError(f"{name} must be [batch, {sizes}] with one batch, got {x.shape}")
+            raise ValueError(
+                f"{name} must be [batch, {sizes}] with the same batch for all inputs, got {x.shape}"
+            )
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(
-                f"{name} must be floating, got {x.dtype}; scale it to [-1, 1], as in training"
+                f"{name} must be floating-point, got {x.dtype}; scale it to [-1, 1], as in training"
             )
 
 

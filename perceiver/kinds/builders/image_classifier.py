@@ -43,7 +43,7 @@ def _check(spec: specs.ImageClassifier, inputs: Inputs) -> None:
         )
     if not jnp.issubdtype(inputs["image"].dtype, jnp.floating):
         raise ValueError(
-            f"images must be floating, got {inputs['image'].dtype}; scale them as in training"
+            f"images must be floating-point, got {inputs['image'].dtype}; scale them as in training"
         )
 
 

@@ -47,12 +47,14 @@ def _check(spec: specs.MaskedLMTransformer, inputs: Inputs) -> None:
             f"token_types must be integers {shape} as tokens, got {types.dtype} {types.shape}"
         )
     if not spec.token_types:
-        raise ValueError("token_types: the model has none (its spec's token_types=0); leave it out")
+        raise ValueError(
+            "the model takes no token_types (its spec has token_types=0); leave them out"
+        )
     if isinstance(types, jax.core.Tracer):
         return
     low, high = np.min(types, initial=0), np.max(types, initial=0)
     if low < 0 or high >= spec.token_types:
-        raise ValueError(f"token_types {low}..{high} lie outside 0..{spec.token_types - 1}")
+        raise ValueError(f"token_types {low}..{high} are outside 0..{spec.token_types - 1}")
 
 
 KIND = masked_lm.KIND._replace(  # of the same inputs, and one more

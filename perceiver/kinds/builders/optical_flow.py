@@ -54,7 +54,7 @@ def _check(spec: specs.OpticalFlow, inputs: Inputs) -> None:
             f"{spec.frame_shape[0]}x{spec.frame_shape[1]}; use `perceiver.media.tiles.tiled`"
         )
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"frames must be floating in [-1, 1], got {dtype}; scale them")
+        raise ValueError(f"frames must be floating-point in [-1, 1], got {dtype}; scale them")
 
 
 KIND = Kind(_parts, _example, _check, _check)

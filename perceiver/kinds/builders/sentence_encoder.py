@@ -85,7 +85,7 @@ def _check(spec: specs.SentenceEncoder, inputs: Inputs) -> None:
             )
     if shape[1] > spec.text_length:
         raise ValueError(
-            f"a text of {shape[1]} tokens leaves no place for the token before it; cut it "
+            f"a text of {shape[1]} tokens leaves no room for the token before it; truncate it "
             f"to {spec.text_length}"
         )
 

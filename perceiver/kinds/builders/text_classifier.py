@@ -73,8 +73,8 @@ def _check(spec: specs.TextClassifier, inputs: Inputs) -> None:
     tokens = inputs["tokens"]
     if tokens.shape[1] > spec.text_length:
         raise ValueError(
-            f"a text of {tokens.shape[1]} tokens leaves no place for the token before it; cut it "
-            f"to {spec.text_length}"
+            f"a text of {tokens.shape[1]} tokens leaves no room for the token before it; truncate "
+            f"it to {spec.text_length}"
         )
     if not _takes_task(spec):
         return
@@ -84,7 +84,9 @@ def _check(spec: specs.TextClassifier, inputs: Inputs) -> None:
     if not isinstance(task, jax.core.Tracer):
         wrong = [int(i) for i in np.asarray(task) if not 0 <= i < len(spec.tasks)]
         if wrong:
-            raise ValueError(f"task {wrong[0]} is none of the {len(spec.tasks)} of {spec.tasks}")
+            raise ValueError(
+                f"task {wrong[0]} is not in 0..{len(spec.tasks) - 1}, the tasks {spec.tasks}"
+            )
 
 
 KIND = Kind(_parts, _example, _check, check_queries=lambda spec, inputs: None)

@@ -70,11 +70,13 @@ def _check(spec: specs.VideoAutoencoder, inputs: Inputs) -> None:
             continue
         if x.shape != (batch, *shape):
             sizes = ", ".join(map(str, shape))
-            raise ValueError(f"{name} must be [batch, {sizes}] with one batch, got {x.shape}")
+            raise ValueError(
+                f"{name} must be [batch, {sizes}] with the same batch for all inputs, got {x.shape}"
+            )
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(
-                f"{name} must be floating, got {x.dtype}; video is in [0, 1], audio in [-1, 1], "
-                "a label one-hot"
+                f"{name} must be floating-point, got {x.dtype}; video is in [0, 1], audio in [-1, "
+                "1], a label one-hot"
             )
     _check_queries(spec, inputs)
 

@@ -53,7 +53,7 @@ class ClipClassifier(Backbone):
         self._require(
             bool(self.video_shape) or self.audio != "none",
             "audio",
-            "with video_shape=() leaves nothing to see or hear; give one of them",
+            "with video_shape=() leaves no input; set one of them",
         )
         self._require(
             self.latent_channels % self.query_heads == 0,

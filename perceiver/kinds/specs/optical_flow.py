@@ -30,7 +30,9 @@ class OpticalFlow(Backbone):
         super().__post_init__()
         self._shape("frame_shape", "height, width, channels")
         self._positive("patch_size", "patch_channels", "bands", "query_heads", "output_scale")
-        self._require(self.patch_size % 2 == 1, "patch_size", "must be odd: a pixel is its middle")
+        self._require(
+            self.patch_size % 2 == 1, "patch_size", "must be odd, so that a pixel is its centre"
+        )
         if self.max_resolution:
             self._shape("max_resolution", "height, width")
         self._divides("query_heads", "query_qk_channels", "query_v_channels")

@@ -26,7 +26,7 @@ class SentenceEncoder(MaskedLM):
     def __post_init__(self):
         super().__post_init__()
         self._choice("pooling", POOLINGS)
-        self._require(self.text_length > 0, "max_length", "leaves no place for a text")
+        self._require(self.text_length > 0, "max_length", "leaves no room for a text")
 
     @property
     def has_token(self) -> bool:

@@ -37,7 +37,7 @@ class TextClassifier(MaskedLM):
         if self.tasks:
             total = sum(self.task_classes)
             self._require(self.classes == total, "classes", f"must be {total}, those of all tasks")
-        self._require(self.text_length > 0, "max_length", "leaves no place for a text")
+        self._require(self.text_length > 0, "max_length", "leaves no room for a text")
 
     @property
     def has_token(self) -> bool:

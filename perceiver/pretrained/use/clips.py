@@ -11,7 +11,7 @@ import numpy as np
 from perceiver.inputs.clip import BLACK, SILENT
 from perceiver.kinds import specs
 from perceiver.media import video_windows
-from perceiver.media.video_windows import Shape, Window
+from perceiver.media.video_windows import MediaWindow, Shape
 from perceiver.pretrained.runner import Runner
 from perceiver.pretrained.use import video as videos
 
@@ -55,7 +55,7 @@ def windows(
     audio: Any = None,
     *,
     hop: float,
-) -> Iterator[Window]:
+) -> Iterator[MediaWindow]:
     """Returns windows that start every `hop` seconds.
 
     Args:
@@ -71,10 +71,14 @@ def windows(
     shape = window_shape(spec, usage)
     if isinstance(source, str | os.PathLike):
         if audio is not None:
-            raise ValueError(f"{os.fspath(source)} has its own sound; give a file, or arrays")
+            raise ValueError(
+                f"{os.fspath(source)} has its own audio; give a file or arrays, not both"
+            )
         return video_windows.of_file(source, shape, hop)
     if source is None and audio is None:
-        raise ValueError("give a media file, or uint8 [frames, height, width, 3], samples, or both")
+        raise ValueError(
+            "give a media file, or video uint8 [frames, height, width, 3], audio, or both"
+        )
     pictures, sounds = [], []
     if source is not None and shape.frames:
         pictures = [videos.fit(np.asarray(source), shape.size)]
@@ -107,7 +111,7 @@ def tag(
     )
 
 
-def _inputs(spec: specs.ClipClassifier, some: Sequence[Window]) -> dict[str, np.ndarray]:
+def _inputs(spec: specs.ClipClassifier, some: Sequence[MediaWindow]) -> dict[str, np.ndarray]:
     """Stacks windows. What one lacks is black or silent, as in training."""
     inputs = {}
     if "video" in spec.modalities:

@@ -18,8 +18,8 @@ def prepare(spec: specs.OpticalFlow, usage: dict[str, Any], frame1: Any, frame2:
     frames = read(spec, frame1, frame2)
     if frames.shape[2:] != spec.frame_shape:
         raise ValueError(
-            f"frames of {frames.shape[2:4]} do not fit the model's {spec.frame_shape[:2]}; resize "
-            "them, or use `resized`"
+            f"frames of {frames.shape[2:4]} do not match the model's {spec.frame_shape[:2]}; "
+            "resize them, or use `resized`"
         )
     return {"frames": frames}
 
@@ -39,7 +39,7 @@ def read(spec: specs.OpticalFlow, frame1: Any, frame2: Any) -> np.ndarray:
     if pair[0].shape != pair[1].shape:
         raise ValueError(
             f"the frames differ in shape: {pair[0].shape} and {pair[1].shape}; optical flow is "
-            "between two frames of one size"
+            "between two frames of the same size"
         )
     return (np.stack(pair, axis=1) / np.float32(255)) * 2 - 1
 

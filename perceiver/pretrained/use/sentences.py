@@ -85,7 +85,7 @@ def compare(
 
 def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:
     if not len(texts):
-        raise ValueError("give one text at least")
+        raise ValueError("give at least one text")
     coder, rows = coders.of_usage(usage), []
     for number, text in enumerate(texts):
         ids = coder.encode(text)

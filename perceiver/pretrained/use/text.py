@@ -112,7 +112,9 @@ def fill_mask(
         masked = [_marked(text, coder) for text in texts]
     else:
         if len(spans) != len(texts):
-            raise ValueError(f"{len(spans)} lists of spans for {len(texts)} texts; give one each")
+            raise ValueError(
+                f"{len(spans)} lists of spans for {len(texts)} texts; give one per text"
+            )
         masked = [_hide(text, some, coder) for text, some in zip(texts, spans, strict=True)]
     logits = run.apply(prepare(run.model.spec, usage, [ids for ids, _ in masked]))
     return [
@@ -150,18 +152,18 @@ def _hide(text: str | bytes, spans: Sequence[tuple[int, int]], coder: Coder):
     ends = np.cumsum(coder.sizes[ids])  # in bytes
     if len(ids) and ends[-1] != size:
         raise ValueError(
-            f"the model's subwords are not {text[:80]!r} byte for byte, so that spans of bytes "
-            "have no place in them; mark with [MASK]"
+            f"the model's subwords do not reproduce {text[:80]!r} byte for byte, so spans of bytes "
+            "cannot be located; use [MASK] instead"
         )
     found = []
     for start, stop in spans:
         if not 0 <= start < stop <= size:
-            raise ValueError(f"span {(start, stop)} lies outside of a text of {size} bytes")
+            raise ValueError(f"span {(start, stop)} lies outside a text of {size} bytes")
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         ids[first : last + 1] = tokenizer.MASK
         found.append((int(first), int(last) + 1))
     if not spans:
-        raise ValueError(f"no span is given for {text[:80]!r}")
+        raise ValueError(f"no spans are given for {text[:80]!r}")
     return ids, found
 
 

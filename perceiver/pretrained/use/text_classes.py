@@ -38,12 +38,12 @@ def prepare(
     place = _place(spec, task) if task or told else 0
     texts = texts if several(texts) else [texts]
     if not texts:
-        raise ValueError("give one text at least")
+        raise ValueError("give at least one text")
     rows = []
     for number, given in enumerate(texts):
         parts = [coder.encode(part) for part in (given if isinstance(given, tuple) else [given])]
         if not parts or not all(len(part) for part in parts):
-            raise ValueError(f"text {number} is empty, or a part of it is; leave it out")
+            raise ValueError(f"text {number} is empty, or one of its parts is; leave it out")
         rows.append(sequences.join(parts, spec.text_length, coder.continues))
     longest = max(map(len, rows))
     length = lengths.padded(longest, spec.text_length)
@@ -76,6 +76,6 @@ def classify(
 def _place(spec: specs.TextClassifier, task: str) -> int:
     if task not in spec.columns:
         names = ", ".join(spec.tasks)
-        has = f"one of {names}" if names else "none, as it has a single one"
-        raise ValueError(f"task={task!r}: this model wants {has}")
+        has = f"one of {names}" if names else "no task, as it has only one"
+        raise ValueError(f"task={task!r}: this model expects {has}")
     return list(spec.columns).index(task)

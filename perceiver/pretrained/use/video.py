@@ -57,8 +57,8 @@ def read(
     audio = np.zeros(total, np.float32) if audio is None else audio
     if abs(len(audio) - total) > each:
         raise ValueError(
-            f"{len(audio)} audio samples do not fit {len(video)} frames, which are {total} at "
-            f"{each} to a frame"
+            f"{len(audio)} audio samples do not match {len(video)} frames, which need {total}: "
+            f"{each} per frame"
         )
     sized = np.zeros(total, np.float32)
     sized[: min(len(audio), total)] = audio[:total]

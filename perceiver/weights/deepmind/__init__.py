@@ -18,7 +18,7 @@ from perceiver.weights.deepmind.names import rules
 from perceiver.weights.fill import differences, fill
 from perceiver.weights.mapping import flatten
 from perceiver.weights.native import Saved
-from perceiver.weights.stored import Arrays, Stored
+from perceiver.weights.stored import Arrays, StoredArray
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +62,23 @@ def arrays(path: str | os.PathLike) -> Arrays:
         parts = [content["params"], content.get("state") or {}]
         others = sorted(content.keys() - {"params", "state"})
         if others:
-            logger.info("%s: not read, as no weights: %s", path, ", ".join(others))
-    found: dict[str, Stored] = {}
+            logger.info("%s: ignored, as they are not weights: %s", path, ", ".join(others))
+    found: dict[str, StoredArray] = {}
     for part in parts:
         for module, leaves in part.items():
             if not isinstance(leaves, Mapping):
-                raise ValueError(f"{path}: {module!r} is {_describe(leaves)}, no module of arrays")
+                raise ValueError(
+                    f"{path}: {module!r} is {_describe(leaves)}, not a module of arrays"
+                )
             for name, x in leaves.items():
-                if not isinstance(x, Stored):
+                if not isinstance(x, StoredArray):
                     raise ValueError(f"{path}: {module}/{name} is {_describe(x)}, not an array")
         found |= flatten(part)
     return found
 
 
 def _describe(x: Any) -> str:
-    return "an array" if isinstance(x, Stored) else f"of type {type(x).__name__}"
+    return "an array" if isinstance(x, StoredArray) else f"of type {type(x).__name__}"
 
 
 def _steps(stored: Arrays) -> int | None:

@@ -41,7 +41,7 @@ def rules(spec: specs.Backbone, *, history: bool = True) -> tuple[Rule, ...]:
     if not spec.has_latents:
         raise ValueError(
             f"the released files hold Perceivers; this {spec.kind} has body={spec.body!r}, which "
-            "they do not know"
+            "they do not support"
         )
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(

@@ -67,7 +67,7 @@ def read(
     config = _read_json(weights.parent / "config.json")
     if config is None and spec is None:
         raise FileNotFoundError(
-            f"{weights.parent / 'config.json'} is missing; it says what the model is (or give spec)"
+            f"{weights.parent / 'config.json'} is missing; it describes the model (or give spec)"
         )
     config = config or {}
     processor = _read_json(weights.parent / "preprocessor_config.json") or {}
@@ -76,7 +76,7 @@ def read(
         spec = spec_of(config, {name: x.shape for name, x in stored.items()}, processor)
     model = build(spec)
     if transformer_of(model.spec) is bert:
-        stored = bert.tidied(stored)
+        stored = bert.normalised(stored)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
     params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)
@@ -144,7 +144,7 @@ def find_weights(path: str | os.PathLike) -> pathlib.Path:
     for name in WEIGHTS:
         if (path / name).is_file():
             return path / name
-    raise FileNotFoundError(f"{path} has no weights; they are one of {', '.join(WEIGHTS)}")
+    raise FileNotFoundError(f"{path} has no weights file; expected one of {', '.join(WEIGHTS)}")
 
 
 def _read_arrays(path: pathlib.Path) -> Arrays:

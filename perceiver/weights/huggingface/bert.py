@@ -49,7 +49,7 @@ def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) ->
     c = transformer.filled(config, _DEFAULTS)
     for name in _FIXED:
         if c[name] != _DEFAULTS[name]:
-            raise ValueError(f"{name}={c[name]!r} is not supported; known is {_DEFAULTS[name]!r}")
+            raise ValueError(f"{name}={c[name]!r} is not supported, only {_DEFAULTS[name]!r}")
     return {
         "kind": KIND,
         "vocabulary": c["vocab_size"],
@@ -91,7 +91,7 @@ def rules(spec: specs.MaskedLMTransformer) -> list[Rule]:
         Rule(_BIAS, "outputs/b"),
         *dropped(
             f"{inputs}.position_ids",  # 0, 1, 2, ...
-            _TIED,  # see `tidied`
+            _TIED,  # see `normalised`
             _TIED_BIAS,
             *(f"bert.pooler.dense.{name}" for name in ("weight", "bias")),
             *(f"cls.seq_relationship.{name}" for name in ("weight", "bias")),
@@ -99,7 +99,7 @@ def rules(spec: specs.MaskedLMTransformer) -> list[Rule]:
     ]
 
 
-def tidied(stored: Arrays) -> Arrays:
+def normalised(stored: Arrays) -> Arrays:
     """Returns a file's arrays under today's names.
 
     Raises:

@@ -90,21 +90,23 @@ def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
         found for name, found in _TELLING.items() if name in shapes
     ]
     if not names:
-        raise ValueError("neither config.json nor the names of the arrays tell the model's class")
+        raise ValueError(
+            "neither config.json nor the names of the arrays identify the model's class"
+        )
     known = (*CLASSES, *TRANSFORMERS)
     if names[0] not in known:
         raise ValueError(
-            f"config.json's architectures say {names[0]}; supported are {', '.join(known)}"
+            f"config.json's architectures is {names[0]}; supported are {', '.join(known)}"
         )
     return names[0]
 
 
-def refuse_bodies(spec: specs.Backbone) -> None:
+def check_body(spec: specs.Backbone) -> None:
     """Raises ValueError unless a spec is a Perceiver's, as their classes are."""
     if not spec.has_latents:
         raise ValueError(
             f"Hugging Face's classes of this kind are Perceivers; this {spec.kind} has "
-            f"body={spec.body!r}, which they do not know: save it as native"
+            f"body={spec.body!r}, which they do not support: save it as native"
         )
 
 

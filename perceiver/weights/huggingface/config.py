@@ -52,7 +52,7 @@ def spec_of(
     activation = config.get(ACTIVATION, "gelu_tanh")
     if c["hidden_act"] == "gelu" and activation == "gelu_tanh":
         logger.info(
-            'config.json says "gelu" (erf); computed is DeepMind\'s, its tanh approximation; give '
+            'config.json says "gelu" (erf), but DeepMind\'s tanh approximation is used; pass '
             'activation="gelu_erf" for a model that was trained in PyTorch'
         )
     elif c["hidden_act"] not in ("gelu", *TANH_GELU):
@@ -95,7 +95,9 @@ def _check_types(c: Mapping[str, Any]) -> None:
             "output_shape": numbers and len(x) == 4,
         }.get(name, number if type(default) is int else True)
         if not fits:
-            raise ValueError(f"config.json: {name}={x!r} is not a number (or sides) as {default}")
+            raise ValueError(
+                f"config.json: {name}={x!r} must be a number (or sides), such as {default}"
+            )
 
 
 def _labels(config: Mapping[str, Any], shapes: Shapes) -> int:

@@ -11,7 +11,7 @@ from perceiver.weights.huggingface.classes import (
     DEFAULTS,
     MODEL_TYPES,
     architecture,
-    refuse_bodies,
+    check_body,
     transformer_of,
 )
 from perceiver.weights.huggingface.config import ACTIVATION, spec_of
@@ -55,7 +55,7 @@ def config_of(spec: specs.Spec, usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _perceiver_config(spec: specs.Backbone) -> dict[str, Any]:
-    refuse_bodies(spec)
+    check_body(spec)
     return DEFAULTS | {
         "num_latents": spec.latents,
         "d_latents": spec.latent_channels,
@@ -148,7 +148,7 @@ def _video_config(spec: Any) -> dict[str, Any]:
     frames, *sides, _ = spec.video_shape
     if spec.samples % frames:
         raise ValueError(
-            f"samples={spec.samples} cannot be said in Hugging Face's config, which holds the "
+            f"samples={spec.samples} cannot be expressed in Hugging Face's config, which holds the "
             f"samples of each of the {frames} frames"
         )
     return {
@@ -179,16 +179,16 @@ def _check(spec: specs.Backbone, config: Mapping[str, Any]) -> None:
     size = {"size": list(getattr(spec, "image_shape", ())[:2])}  # as in preprocessor_config
     theirs = meaning(specs.parse(spec_of(config, {}, size)))
     rows = [
-        f"{name}={ours.get(name)}, there {theirs.get(name)}"
+        f"{name}={ours.get(name)}, required {theirs.get(name)}"
         for name in ours
         if ours[name] != theirs.get(name)
     ]
     if spec.kind == "image_classifier" and spec.positions == "learned" and not rows:
         height, width, _ = spec.image_shape
-        rows += [f"image_shape={spec.image_shape}, there square"] if height != width else []
+        rows += [f"image_shape={spec.image_shape}, required square"] if height != width else []
     if rows:
         raise ValueError(
-            f"{architecture(spec)} fixes sizes that this model does not have: " + "; ".join(rows)
+            f"{architecture(spec)} requires sizes that this model does not have: " + "; ".join(rows)
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from perceiver.kinds import specs
-from perceiver.weights.huggingface.classes import refuse_bodies, transformer_of
+from perceiver.weights.huggingface.classes import check_body, transformer_of
 from perceiver.weights.huggingface.layers import linear, norm
 from perceiver.weights.mapping import Rule, Transform
 
@@ -64,7 +64,7 @@ def rules(spec: specs.Spec, conv_kernel: str = "torch") -> tuple[Rule, ...]:
         return tuple(transformer.rules(spec))
     if spec.kind not in _TABLES:
         raise ValueError(f"Hugging Face has Perceiver IO models only, not {spec.kind}")
-    refuse_bodies(spec)
+    check_body(spec)
     if spec.encoders != (0,) or spec.processors != (0,) or getattr(spec, "head", None) == "mean":
         raise ValueError(
             "Hugging Face's classes are Perceiver IO models: one cross-attend, and queries as "

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver.weights.stored import Arrays, Stored
+from perceiver.weights.stored import Arrays, StoredArray
 
 _LENT = 64 << 20  # bytes that are read through one mapping of a file
 
@@ -31,7 +31,7 @@ def read(path: str | os.PathLike) -> Arrays:
     except ImportError as error:
         raise ValueError(
             f"{path} is PyTorch's own format, and PyTorch is not installed: `pip install torch`, "
-            "or take the same model as model.safetensors"
+            "or use the same model as model.safetensors"
         ) from error
     file = _File(torch, path)
     return {name: file.stored(name) for name in file.tensors}
@@ -53,7 +53,7 @@ class _File:
                 self.path, map_location="cpu", weights_only=True, mmap=self.mapped
             )
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise ValueError(f"{self.path}: PyTorch refuses it as weights: {error}") from error
+            raise ValueError(f"{self.path}: PyTorch rejects it as weights: {error}") from error
         tensors = isinstance(content, dict) and all(
             isinstance(x, self.torch.Tensor) for x in content.values()
         )
@@ -61,7 +61,7 @@ class _File:
             raise ValueError(f"{self.path} is not a state dict, a mapping from names to tensors")
         return content
 
-    def stored(self, name: str) -> Stored:
+    def stored(self, name: str) -> StoredArray:
         tensor = self.tensors[name]
         brain = tensor.dtype == self.torch.bfloat16  # numpy has no such dtype of its own
         dtype = self.torch.empty(0, dtype=tensor.dtype).numpy().dtype if not brain else jnp.bfloat16
@@ -76,4 +76,4 @@ class _File:
                 return tensor.view(self.torch.int16).numpy().view(dtype).copy()
             return tensor.numpy().copy()
 
-        return Stored(tuple(tensor.shape), np.dtype(dtype), read)
+        return StoredArray(tuple(tensor.shape), np.dtype(dtype), read)

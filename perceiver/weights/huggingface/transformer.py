@@ -39,7 +39,7 @@ def filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
         kinds = (int, float) if isinstance(default, float) else type(default)
         x = found[name]
         if not isinstance(x, kinds) or isinstance(x, bool) != isinstance(default, bool):
-            raise ValueError(f"config.json: {name}={x!r} is of another type than {default!r}")
+            raise ValueError(f"config.json: {name}={x!r} must have the type of {default!r}")
     return found
 
 
@@ -56,7 +56,7 @@ def sizes_of(c: Mapping[str, Any]) -> dict[str, Any]:
     widening, rest = divmod(c["intermediate_size"], max(c["hidden_size"], 1))
     if rest:
         raise ValueError(
-            f"intermediate_size={c['intermediate_size']} is no multiple of "
+            f"intermediate_size={c['intermediate_size']} is not a multiple of "
             f"hidden_size={c['hidden_size']}; our MLPs are a whole number of times as wide"
         )
     return {

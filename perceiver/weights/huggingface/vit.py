@@ -39,7 +39,9 @@ def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) ->
     """
     c = transformer.filled(config, _DEFAULTS)
     if not c["qkv_bias"]:
-        raise ValueError("qkv_bias=False is not supported: our queries, keys and values have one")
+        raise ValueError(
+            "qkv_bias=False is not supported: our queries, keys and values have biases"
+        )
     classifier = shapes.get("classifier.weight")
     labels = len(config.get("id2label") or range(config.get("num_labels", 2)))
     return {
@@ -59,7 +61,7 @@ def _sides(size: Any) -> tuple[int, int]:
     sides = [size, size] if isinstance(size, int) else size
     whole = isinstance(sides, list | tuple) and all(isinstance(n, int) for n in sides)
     if not whole or len(sides) != 2:
-        raise ValueError(f"config.json: image_size={size!r} is neither a side nor two")
+        raise ValueError(f"config.json: image_size={size!r} is neither one side length nor two")
     return tuple(sides)
 
 

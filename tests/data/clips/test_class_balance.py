@@ -5,7 +5,7 @@ import pytest
 
 from data.batches import Batches
 from data.clips import class_balance
-from data.clips.class_balance import Balanced, Labels
+from data.clips.class_balance import BalancedClips, ClipLabels
 from data.dataset import BrokenExample, Dataset
 
 # 23 examples: class 0 in all but the last two, class 1 in five, class 2 in one, class 3 in none.
@@ -15,7 +15,7 @@ _N = len(_LABELS)
 
 @pytest.fixture
 def shares():
-    return class_balance.shares(Labels.of([np.array(each, np.int64) for each in _LABELS]), 4)
+    return class_balance.shares(ClipLabels.of([np.array(each, np.int64) for each in _LABELS]), 4)
 
 
 class Numbers:
@@ -42,7 +42,7 @@ def test_shares_go_by_the_rarest_class(shares):
 
 
 def test_every_epoch_draws_each_as_often_as_expected(shares):
-    source = Balanced(Numbers(), shares, seed=3)
+    source = BalancedClips(Numbers(), shares, seed=3)
     expected = _N * shares
     total, epochs = np.zeros(_N), 4001
     for epoch in range(epochs):
@@ -58,7 +58,7 @@ def test_every_epoch_draws_each_as_often_as_expected(shares):
 
 def test_draws_depend_on_seed_and_epoch_alone(shares):
     def draws(seed, epoch):
-        source = Balanced(Numbers(), shares, seed)
+        source = BalancedClips(Numbers(), shares, seed)
         return [source.stored(i, epoch) for i in range(_N)]
 
     assert draws(3, 5) == draws(3, 5)
@@ -67,14 +67,14 @@ def test_draws_depend_on_seed_and_epoch_alone(shares):
 
 
 def test_equal_shares_draw_each_once():
-    source = Balanced(Numbers(), np.full(_N, 1 / _N), seed=1)
+    source = BalancedClips(Numbers(), np.full(_N, 1 / _N), seed=1)
     for epoch in range(100):
         assert [source.stored(i, epoch) for i in range(_N)] == list(range(_N))
 
 
 def test_what_is_broken_is_counted_once_by_its_own_name(shares):
     rarest = 20  # comes several times in each epoch, by other numbers
-    source = Balanced(Numbers(broken=(rarest,)), shares, seed=3)
+    source = BalancedClips(Numbers(broken=(rarest,)), shares, seed=3)
     batches = Batches(Dataset(source, ()), batch_size=_N, seed=3, train=True, broken_limit=1)
     for _ in range(5):
         batch = next(batches)
@@ -85,4 +85,4 @@ def test_what_is_broken_is_counted_once_by_its_own_name(shares):
 
 def test_no_labels_at_all():
     with pytest.raises(ValueError, match=r"data\.class_balanced: no clip has a label"):
-        class_balance.shares(Labels.of([np.array([], np.int64)] * 3), 4)
+        class_balance.shares(ClipLabels.of([np.array([], np.int64)] * 3), 4)

@@ -6,7 +6,7 @@ from data.clips import clip_records
 
 @pytest.fixture(scope="module")
 def codec():
-    return clip_records.Codec(clip_records.features(("dog", "cat", "rain")))
+    return clip_records.ClipCodec(clip_records.features(("dog", "cat", "rain")))
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3])

@@ -50,7 +50,7 @@ def write(data_dir, splits, name="tiny"):
     home = Path(data_dir) / name / "1.0.0"
     home.mkdir(parents=True, exist_ok=True)
     features = clip_records.features(_CLASSES)
-    codec = clip_records.Codec(features)
+    codec = clip_records.ClipCodec(features)
     infos = []
     for split, examples in splits.items():
         template = tfds.core.ShardedFileTemplate(
@@ -234,7 +234,7 @@ def test_kept_labels_join_in_the_order_of_the_splits(prepared, make_config, orde
     for split in (order, "+".join(reversed(order.split("+")))):
         balanced = source(split)
         stored = [balanced.source.clip(n).labels for n in range(len(balanced))]
-        expected = class_balance.shares(class_balance.Labels.of(stored), len(_CLASSES))
+        expected = class_balance.shares(class_balance.ClipLabels.of(stored), len(_CLASSES))
         np.testing.assert_array_equal(balanced.shares, expected)
     np.testing.assert_array_equal(source(order).shares, scanned.shares)
 
@@ -257,14 +257,14 @@ def test_splits_are_those_that_are_there(prepared, make_config):
     ("fields", "message"),
     [
         ({"train_split": "train"}, r"no split train, only \[.*\]: set data\.train_split"),
-        ({"video": False, "audio": False}, "nothing is left of a clip"),
+        ({"video": False, "audio": False}, "set at least one of them"),
         ({"frames": 0}, r"data\.frames must be at least 1"),
         ({"eval_windows": 0}, r"data\.eval_windows must be at least 1"),
         ({"time_jitter": -1}, r"data\.time_jitter must be at least 0"),
         ({"colour": 2.0}, r"data\.colour must be in 0\.\.1"),
-        ({"augment": "digits"}, r"data\.augment 'digits': clips know"),
+        ({"augment": "digits"}, r"data\.augment 'digits': does not apply to clips"),
         ({"augment": "inception", "crop_area": (0.5, 0.2)}, r"data\.crop_area"),
-        ({"rand_augment_layers": 2}, r"rand_augment_layers is for single pictures"),
+        ({"rand_augment_layers": 2}, r"rand_augment_layers applies to images only"),
     ],
 )
 def test_bad_settings(make, fields, message):
@@ -303,7 +303,9 @@ def test_pictures_are_no_clips(tmp_path, make_config):
         split_infos=[split],
         check_data=False,
     )
-    with pytest.raises(ValueError, match="'pictures' holds no clips: it has the features"):
+    with pytest.raises(
+        ValueError, match="'pictures' is not a data set of clips: it has the features"
+    ):
         data.info(make_config(source="clips:pictures", data_dir=str(tmp_path)))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.clips import audio
-from data.clips.windows import SAMPLES_PER_FRAME, EvenWindows, RandomWindow, Window
+from data.clips.windows import SAMPLES_PER_FRAME, ClipWindow, EvenWindows, RandomWindow
 
 _FRAMES, _SAMPLES = 7, 11_003  # 11,003 samples last 5.7 frames
 _LENGTH = 17  # frames of the clip: 32,640 samples, which int16 can number
@@ -26,7 +26,7 @@ def draws(window, example, count=4000, **options):
 
 
 def test_picture_and_sound_begin_together():
-    for found in draws(Window(_FRAMES, _SAMPLES), clip(), 53):
+    for found in draws(ClipWindow(_FRAMES, _SAMPLES), clip(), 53):
         start = found["places"][0]
         np.testing.assert_array_equal(found["places"], start + np.arange(_FRAMES))
         assert first_sample(found["audio"]) == start * 1920  # 48,000 Hz / 25 Hz
@@ -36,7 +36,7 @@ def test_picture_and_sound_begin_together():
 
 @pytest.mark.parametrize("samples", [0, _SAMPLES])
 def test_every_start_is_equally_likely(samples):
-    starts = [found["places"][0] for found in draws(Window(_FRAMES, samples), clip())]
+    starts = [found["places"][0] for found in draws(ClipWindow(_FRAMES, samples), clip())]
     counts = np.bincount(starts)
     assert len(counts) == _LENGTH - _FRAMES + 1
     expected = len(starts) / len(counts)
@@ -44,20 +44,20 @@ def test_every_start_is_equally_likely(samples):
 
 
 def test_sound_alone_is_windowed_by_its_own_length():
-    found = draws(Window(0, _SAMPLES), clip(frames=0))
+    found = draws(ClipWindow(0, _SAMPLES), clip(frames=0))
     assert all("places" not in each for each in found)
     starts = {first_sample(each["audio"]) // SAMPLES_PER_FRAME for each in found}
     assert starts == set(range(_LENGTH - 6 + 1))  # 5.7 frames take 6
 
 
 def test_picture_alone():
-    found = draws(Window(_FRAMES, 0), clip(samples=0), 3)
+    found = draws(ClipWindow(_FRAMES, 0), clip(samples=0), 3)
     assert all("audio" not in each for each in found)
 
 
 def test_time_jitter_shifts_the_sound_both_ways():
     shifts = []
-    for found in draws(Window(_FRAMES, 101), clip(), time_jitter=3):
+    for found in draws(ClipWindow(_FRAMES, 101), clip(), time_jitter=3):
         start = found["places"][0]
         if start:  # before the first sample is silence
             shifts.append(first_sample(found["audio"]) - start * SAMPLES_PER_FRAME)
@@ -68,7 +68,7 @@ def test_time_jitter_shifts_the_sound_both_ways():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 def test_even_windows(count):
-    found = EvenWindows(Window(_FRAMES, _SAMPLES), count)(clip(), None)
+    found = EvenWindows(ClipWindow(_FRAMES, _SAMPLES), count)(clip(), None)
     places, sound = found["places"], found["audio"]
     assert (places.shape, sound.shape) == ((count, _FRAMES), (count, _SAMPLES))
     assert places[0, 0] == 0
@@ -81,7 +81,7 @@ def test_even_windows(count):
 
 
 def test_the_papers_windows():
-    window = Window(32, 61_440)
+    window = ClipWindow(32, 61_440)
     example = {"frames": [b""] * 250, "sound": np.zeros(480_000, np.int16)}
     starts = EvenWindows(window, 16)(example, None)["places"][:, 0]
     assert starts.tolist() == [round(218 * i / 15) for i in range(16)]
@@ -89,7 +89,10 @@ def test_the_papers_windows():
 
 def test_a_short_clip_repeats_its_last_frame_and_ends_in_silence():
     short = clip(frames=3, samples=5003)
-    for transform in (RandomWindow(Window(_FRAMES, _SAMPLES)), EvenWindows(Window(7, 11_003), 2)):
+    for transform in (
+        RandomWindow(ClipWindow(_FRAMES, _SAMPLES)),
+        EvenWindows(ClipWindow(7, 11_003), 2),
+    ):
         found = transform(short, np.random.default_rng(0))
         for places in found["places"].reshape(-1, _FRAMES):
             assert places.tolist() == [0, 1, 2, 2, 2, 2, 2]
@@ -99,7 +102,7 @@ def test_a_short_clip_repeats_its_last_frame_and_ends_in_silence():
 
 
 def test_what_is_missing_leaves_the_other_in_place():
-    window = Window(_FRAMES, _SAMPLES)
+    window = ClipWindow(_FRAMES, _SAMPLES)
     for found in draws(window, clip(frames=0), 19):
         assert found["places"].tolist() == [0] * _FRAMES
         assert first_sample(found["audio"]) <= (_LENGTH - _FRAMES) * SAMPLES_PER_FRAME

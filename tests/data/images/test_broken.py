@@ -166,7 +166,7 @@ def jpeg(pixels):
 def test_damaged_pictures_are_broken_examples(rng, transform, damage):
     whole = jpeg(rng.integers(0, 256, (37, 53, 3), dtype=np.uint8))
     bad = {"header": b"\0" * 9 + whole[9:], "body": whole[: len(whole) // 2], "nothing": b""}
-    with pytest.raises(BrokenExample, match=r"cannot decode a picture from \d+ bytes"):
+    with pytest.raises(BrokenExample, match=r"cannot decode an image from \d+ bytes"):
         transform({"image": bad[damage]}, rng)
 
 

@@ -111,7 +111,7 @@ def test_strays_are_left_out_and_counted(split, config, monkeypatch):
     (split / "train" / "cat" / "more").mkdir()
     assert data.info(config).examples == {"train": 5, "validation": 2}
     (message,) = said
-    assert "5 files or folders are no pictures of a class and are left out" in message
+    assert "ignored 5 files or folders that are not images of a class" in message
     assert "train/.cache" in message
 
 
@@ -128,29 +128,31 @@ def test_unreadable_pictures_are_named(split, config):
 
 
 def test_no_such_folder(tmp_path, make_config):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist"):
         data.info(make_config(source=f"folder:{tmp_path}/nowhere"))
 
 
 def test_no_class_folders(tmp_path, config):
     save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="has no folders: it must hold one for each class"):
+    with pytest.raises(
+        ValueError, match="has no subfolders: it must contain one folder of images per class"
+    ):
         data.info(config)
 
 
 def test_empty_class(split, config):
     (split / "train" / "dog").mkdir()
-    with pytest.raises(ValueError, match="classes without a picture: dog; remove"):
+    with pytest.raises(ValueError, match="classes without images: dog; remove"):
         data.info(config)
 
 
 def test_class_of_validation_alone(split, config):
     save(split / "val" / "dog" / "a.png")
-    with pytest.raises(ValueError, match="val has classes that the training folder lacks: dog"):
+    with pytest.raises(ValueError, match="val has classes that are missing from the training folder: dog"):
         data.load(config, "train", batch_size=2, seed=0, train=True)
 
 
 def test_too_few_pictures_to_hold_any_out(tmp_path, config):
     save(tmp_path / "ant" / "a.png")
-    with pytest.raises(ValueError, match="no picture for validation: add some to a folder"):
+    with pytest.raises(ValueError, match="no validation images: add some to a folder"):
         data.info(config)

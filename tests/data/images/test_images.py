@@ -161,7 +161,7 @@ def test_normalise_is_the_librarys_on_examples_and_batches(rng, channels):
 
 
 def test_bad_pictures_are_named(rng):
-    with pytest.raises(ValueError, match="cannot decode a picture from 3 bytes"):
+    with pytest.raises(ValueError, match="cannot decode an image from 3 bytes"):
         preprocessing.Decode(3)({"image": b"abc"}, rng)
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
         preprocessing.Decode(2)({"image": b"abc"}, rng)

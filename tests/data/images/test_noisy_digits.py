@@ -44,5 +44,5 @@ def test_pictures_grow(make_config):
 @pytest.mark.parametrize("fields", [{"augment": "inception"}, {"channels": 3}])
 def test_what_does_not_go_with_noise_is_an_error(make_config, fields):
     config = make_config(source="noisy_digits", **fields)
-    with pytest.raises(ValueError, match="noisy_digits are grey and not augmented: set"):
+    with pytest.raises(ValueError, match="noisy_digits are greyscale and not augmented: change"):
         data.load(config, "train", batch_size=2, seed=0, train=True)

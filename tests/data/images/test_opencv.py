@@ -129,5 +129,5 @@ def test_a_jpeg_cut_short_is_broken_in_training_as_in_evaluation(photo, rng, par
     encoded = encode(photo)
     cut = encoded[: int(part * len(encoded))]
     for transform in (preprocessing.InceptionCrop(_SIZE, 3), preprocessing.CentralCrop(_SIZE, 3)):
-        with pytest.raises(BrokenExample, match="cannot decode a picture"):
+        with pytest.raises(BrokenExample, match="cannot decode an image"):
             transform({"image": cut}, rng)

@@ -234,5 +234,5 @@ def test_bad_numbers_are_named():
     with pytest.raises(ValueError, match=r"rand_augment_layers must be at least 0, got -1"):
         preprocessing.augmentation("inception", 8, 3, -1)
     for name in ("none", "digits"):
-        with pytest.raises(ValueError, match=f"does not go with data.augment '{name}'"):
+        with pytest.raises(ValueError, match=f"cannot be combined with data.augment '{name}'"):
             preprocessing.augmentation(name, 8, 3, 2)

@@ -196,7 +196,7 @@ def test_unprepared_names_the_command(tmp_path, make_config):
 
 def test_unknown_name_suggests_one(tmp_path, make_config):
     config = make_config(source="tfds:mnisst", data_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r"TFDS knows no data set 'mnisst'; did you mean mnist"):
+    with pytest.raises(ValueError, match=r"TFDS has no data set 'mnisst'; did you mean mnist"):
         data.info(config)
 
 
@@ -204,7 +204,9 @@ def test_other_file_format(tiny):
     config = tiny()
     (path,) = Path(config.data_dir).glob("*/*/dataset_info.json")
     path.write_text(path.read_text().replace('"array_record"', '"tfrecord"'))
-    with pytest.raises(ValueError, match=r"format 'tfrecord', which give no random access: run"):
+    with pytest.raises(
+        ValueError, match=r"format 'tfrecord', which does not allow random access: run"
+    ):
         data.info(config)
 
 

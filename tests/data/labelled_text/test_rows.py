@@ -98,8 +98,8 @@ def test_bad_rows_are_named_counted_and_left_out(tmp_path, make_config, caplog):
     config = make_config(source=f"rows:{path}", broken_limit=8)
     assert data.info(config).examples == {"train": 18, "validation": 2}
     (told,) = [record.message for record in caplog.records]
-    assert "8 of 28 rows are left out: line 21: no JSON" in told
-    assert "line 22: no JSON object; line 23: no field 'text', only label" in told
+    assert "8 of 28 rows cannot be used: line 21: not JSON" in told
+    assert "line 22: not a JSON object; line 23: no field 'text', only label" in told
     config.broken_limit = 7
     with pytest.raises(ValueError, match=r"data\.broken_limit is 7"):
         data.info(config)
@@ -110,7 +110,7 @@ def test_a_row_of_too_many_or_too_large_cells_is_left_out(tmp_path, make_config)
     rows = [f"row {i},{'ab'[i % 2]}" for i in range(10)]
     path = table(tmp_path / "t.csv", [*rows, "one,two,three", "x" * 200_000 + ",a", "last,a"])
     config = make_config(source=f"rows:{path}", broken_limit=1)
-    message = r"2 of 13 rows.*line 12: 3 cells where the first line has 2; line 13: field larger"
+    message = r"2 of 13 rows.*line 12: 3 cells, but the header has 2; line 13: field larger"
     with pytest.raises(ValueError, match=message):
         data.info(config)
 

@@ -134,9 +134,9 @@ def test_damaged_files(tmp_path):
     damaged[500] ^= 1
     for content, message in {
         whole + whole[:-1]: "record 1: cut off",
-        whole + whole[:7]: "record 1: its length is damaged",
+        whole + whole[:7]: "record 1: its length field is corrupt",
         whole + bytes(damaged): "record 1: damaged",
-        b"not a file of records": "record 0: its length is damaged",
+        b"not a file of records": "record 0: its length field is corrupt",
     }.items():
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(ValueError, match=message):
@@ -180,7 +180,7 @@ def test_records_become_clips(prepared):
     source = builder.as_data_source(
         split="eval", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    codec = clip_records.Codec(builder.info.features)
+    codec = clip_records.ClipCodec(builder.info.features)
     clips = [codec.decode(source[i]) for i in range(len(source))]
     assert [list(clip.labels) for clip in clips] == [[2], [0, 1], [1], [1], [0]]
     assert clips[0].id == "eval-0:0:abc.mp4"
@@ -199,8 +199,8 @@ def test_records_become_clips(prepared):
 def test_what_cannot_be_read_is_reported(prepared):
     _, report = prepared
     text = (report.folder / "report-eval.csv").read_text()
-    assert 'eval-0:3,broken,"labels [9]: there must be some, below 3"' in text
-    assert "eval-1:2-,broken,record 2: its length is damaged or cut off" in text
+    assert 'eval-0:3,broken,"labels [9]: at least one is needed, and all must be below 3"' in text
+    assert "eval-1:2-,broken,record 2: its length field is corrupt or truncated" in text
     assert "short,2.00 of 5.00 s" in text
 
 
@@ -214,7 +214,7 @@ def test_the_command(prepared, tmp_path, capsys):
         (): "give --csv with --clips, or --records",
         ("--csv=x.csv",): "give --csv with --clips, or --records",
         ("--records=eval",): "must be SPLIT=GLOB",
-        ("--records=eval=/nowhere/*",): "no file is called",
+        ("--records=eval=/nowhere/*",): "no file matches",
     }.items():
         with pytest.raises(SystemExit, match=message):
             command.main([*flags, *wrong])

@@ -94,7 +94,7 @@ def test_counts_and_report(prepared):
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == [f"{video}_{s}.000" for video, s, _ in TRAIN]
     assert [row["status"] for row in rows] == ["ok", "silent", "ok", "missing"]
-    assert [row["reason"] for row in rows] == ["", "no sound", "", "no file of this name"]
+    assert [row["reason"] for row in rows] == ["", "no sound", "", "no file with this name"]
     assert not [name for name in _contents(report.folder) if name.startswith(("part", "plan"))]
 
 
@@ -111,7 +111,7 @@ def test_tfds_reads_it(prepared):
     source = builder.as_data_source(
         split="balanced_train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    codec = clip_records.Codec(builder.info.features)
+    codec = clip_records.ClipCodec(builder.info.features)
     found = [codec.decode(source[i]) for i in range(len(source))]
     assert [clip.id for clip in found] == [f"{video}_{start}.000" for video, start, _ in TRAIN[:3]]
     assert [list(clip.labels) for clip in found] == [[0], [1], [0, 2]]
@@ -218,7 +218,7 @@ def test_files_that_come_later_wait_for_the_next_time(source, tmp_path):
 def test_nothing_is_left_when_nothing_is_found(source, tmp_path):
     (tmp_path / "empty").mkdir()
     arguments = (source / "eval_segments.csv",)
-    with pytest.raises(FileNotFoundError, match="none of 2 segments has a file below"):
+    with pytest.raises(FileNotFoundError, match="none of 2 segments has a file under"):
         clips.prepare("tiny", arguments, tmp_path / "empty", tmp_path, source / "labels.csv")
     assert not list((tmp_path / "tiny").iterdir())
 
@@ -269,7 +269,7 @@ def test_the_command(source, tmp_path, capsys):
     ("change", "message"),
     [
         ({"name": "Audio Set"}, "small letters"),
-        ({"csvs": ()}, "a table at least"),
+        ({"csvs": ()}, "at least one table"),
         ({"csvs": ("nowhere_segments.csv",)}, "no table nowhere_segments.csv"),
         ({"clips_per_shard": 0}, "at least 1"),
         ({"clips_dir": "nowhere"}, "no folder nowhere"),

@@ -131,7 +131,7 @@ _FAULTS = {
     "utf-16": ("x.txt", "text".encode("utf-16"), "binary", "", "looks like UTF-16"),
     "packed": ("x.txt", gzip.compress(b"text"), "binary", "", "looks like gzip"),
     "empty": ("x.txt", b"", "empty", "", "no bytes"),
-    "blank": ("x.txt", b" \n\n ", "empty", ":1", "nothing but white space"),
+    "blank": ("x.txt", b" \n\n ", "empty", ":1", "only white space"),
     "cut gzip": ("x.txt.gz", gzip.compress(bytes(range(97, 122)) * 9)[:-9], "broken", "", "end"),
     "cut zstd": ("x.txt.zst", pack(b"some text " * 99, ".zst")[:-7], "broken", "", "end"),
     "no gzip": ("x.txt.gz", b"plain text", "broken", "", "gzip"),
@@ -140,13 +140,13 @@ _FAULTS = {
     "null": ("x.jsonl", b'{"text": null}\n', "no_field", ":1", "'text' is empty"),
     "number": ("x.jsonl", b'\n{"text": 3}\n', "no_field", ":2", "of type int, no text"),
     "list": ("x.jsonl", b'["text"]\n', "no_field", ":1", "a list and no object"),
-    "no json": ("x.jsonl", b"text\n", "broken", ":1", "no JSON object on one line"),
-    "deep": ("x.jsonl", b"[" * 99_999, "broken", ":1", "no JSON object on one line"),
+    "no json": ("x.jsonl", b"text\n", "broken", ":1", "not a JSON object on one line"),
+    "deep": ("x.jsonl", b"[" * 99_999, "broken", ":1", "not a JSON object on one line"),
     "long json": ("x.jsonl", b'{"text": "' + b"a" * 999 + b'"}', "long_line", ":1", "1011 bytes"),
     "long line": ("x.txt", b"a" * 1000 + b"\n", "long_line", ":1", "a line of 1001 bytes"),
     "no column": ("x.csv", b"a,b\n1,2\n", "no_field", "", "no field 'text'; it has a, b"),
     "short row": ("x.csv", b"a,text\n1\n", "no_field", ":2", "no field 'text'; it has a"),
-    "open quote": ("x.csv", b'text\n"' + b"a\n" * 999, "broken", ":", "no row of a table"),
+    "open quote": ("x.csv", b'text\n"' + b"a\n" * 999, "broken", ":", "not a row of a table"),
     "no parquet": ("x.parquet", b"PAR1 and no more", "broken", "", "cannot be read"),
 }
 
@@ -306,7 +306,7 @@ def test_documents_beyond_a_digit_keep_the_header_whole(tmp_path):
     writer = text_writing.StoreWriter(tmp_path / "s")
     for i in range(1234):
         writer.add(b"%d" % i)
-    writer.close({}, text_writing.Report())
+    writer.close({}, text_writing.FaultReport())
     store = open_store(tmp_path / "s")
     assert [store.document(i).tobytes() for i in (0, 9, 1233)] == [b"0\n", b"9\n", b"1233\n"]
     assert store.starts.dtype == np.int64
@@ -331,7 +331,9 @@ def test_settings_are_checked(tmp_path, settings, error, message):
 
 def test_no_document_at_all_names_the_first_fault(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"content": "x"}\n' * 3)
-    with pytest.raises(ValueError, match=r"no document in .*jsonl:1: no field 'text'; it has cont"):
+    with pytest.raises(
+        ValueError, match=r"no documents in .*jsonl:1: no field 'text'; it has cont"
+    ):
         prepared(tmp_path, tmp_path / "a.jsonl")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prepare.clips import recording, verdicts
+from data.prepare.clips import clip_status, recording
 from perceiver.media import video_files
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install av")
@@ -164,7 +164,7 @@ def test_sound_alone_and_picture_alone(folder):
 def test_silence_is_told(folder):
     file = _write(folder / "silence.mp4", _shades(2), 1e-5 * _click(2))
     found = recording.record(file, 0, 2)
-    assert (found.status, found.reason, len(found.audio)) == ("silent", "sound of silence", 96_000)
+    assert (found.status, found.reason, len(found.audio)) == ("silent", "silent audio", 96_000)
 
 
 def test_short_is_told_and_the_worst_of_two_leads(clip, folder):
@@ -252,7 +252,7 @@ def test_what_is_broken_is_named(clip, film, folder):
     past = recording.record(film, 60, 2)
     assert (past.status, past.reason) == (
         "broken",
-        "no picture and no sound there",
+        "neither video nor audio at this place",
     )
 
 
@@ -273,7 +273,7 @@ def test_damage_within_is_passed_over(folder):
     file.write_bytes(content)
     found = recording.record(file, 0, 8)
     assert len(found.frames) == 200
-    assert found.status in verdicts.WRITTEN
+    assert found.status in clip_status.WRITTEN
 
 
 def test_what_is_shown_again_is_not_encoded_again(clip):

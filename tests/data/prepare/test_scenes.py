@@ -12,7 +12,7 @@ from perceiver.media import video_files
 
 FRAMES, SIDE, RATE = 50, 40, 25
 SAMPLES, SAMPLE_RATE = 96_000, 48_000
-PLAN = scene_plans.Plan("disk", "sliding", "tone", "steady", (), seed=(3, 5))
+PLAN = scene_plans.ScenePlan("disk", "sliding", "tone", "steady", (), seed=(3, 5))
 
 
 def draw(**changes):
@@ -145,5 +145,5 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(files):
     assert "1 of 18 media files" in said[0]
     assert one.exists()
     assert before == {path: path.stat().st_mtime_ns for path in rest}
-    with pytest.raises(ValueError, match="scenes of other settings"):
+    with pytest.raises(ValueError, match="scenes made with other settings"):
         write(folder, seed=1)

@@ -30,7 +30,7 @@ def test_the_official_form(tmp_path):
 def test_names_of_splits():
     assert segments.split_name("/x/unbalanced_train_segments.csv") == "unbalanced_train"
     assert segments.split_name("mine.csv") == "mine"
-    with pytest.raises(ValueError, match="rename it to small letters"):
+    with pytest.raises(ValueError, match="rename it to lowercase letters"):
         segments.split_name("My set.csv")
 
 
@@ -41,10 +41,10 @@ def test_names_of_splits():
         ('abc, 0, 10, "/m/09x0r,/m/none"', "line 4: no class '/m/none' among the 527 known"),
         ('abc, 0, 10, ""', "line 4: no class ''"),
         ('abc, zero, 10, "/m/09x0r"', "line 4: start 'zero'"),
-        ('abc, 10, 10, "/m/09x0r"', "line 4: a segment from 10 to 10 s is empty"),
+        ('abc, 10, 10, "/m/09x0r"', "line 4: the segment from 10 to 10 s is empty"),
         ('abc, nan, 10, "/m/09x0r"', "line 4: a segment from nan"),
         ('abc, -1, 10, "/m/09x0r"', "line 4: a segment from -1"),
-        ('../abc, 0, 10, "/m/09x0r"', "line 4: '../abc' is no video id"),
+        ('../abc, 0, 10, "/m/09x0r"', "line 4: '../abc' is not a video id"),
         ('abc, 0, 10, "/m/09x0r"\nabc, 0, 9, "/m/09x0r"', "line 5: abc_0.000 is there already"),
         ('abc, 0, 10, "/m/09x0r', "line 4: unexpected end of data"),
         ("", "has no segments"),

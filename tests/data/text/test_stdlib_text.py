@@ -39,7 +39,7 @@ def test_identical_files_count_once(tmp_path):
 def test_missing_library_says_so(tmp_path):
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(
-            FileNotFoundError, match="no source file of the Python standard library"
+            FileNotFoundError, match="no source files of the Python standard library"
         ):
             stdlib_text.corpus(root)
 

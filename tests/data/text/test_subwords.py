@@ -114,7 +114,7 @@ def test_what_is_wrong_is_named(tmp_path):
     broken.write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"b\.model is no SentencePiece model"):
         Subwords(broken)
-    with pytest.raises(ValueError, match="--vocabulary 200 must be more than 263"):
+    with pytest.raises(ValueError, match="--vocabulary 200 must be larger than 263"):
         training.train(TRAINED, vocabulary=200)
-    with pytest.raises(ValueError, match="cannot make 9999 subwords of this text"):
+    with pytest.raises(ValueError, match="cannot train 9999 subwords on this text"):
         training.train(TRAINED, vocabulary=9999)

@@ -195,7 +195,7 @@ def test_the_stream_of_a_text_is_its_file_and_of_a_mixture_a_sample(config, text
         ("text:a", {"weights": (1.0, 2.0)}, ValueError, "are 2 for the 1 texts"),
         ("text:a+b", {"weights": (1.0, 0.0)}, ValueError, "must be positive numbers"),
         ("text:a+b", {"weights": (1.0, float("nan"))}, ValueError, "must be positive numbers"),
-        ("text:a+b", {"weights": (1.0, 1e-9)}, ValueError, "not one would come"),
+        ("text:a+b", {"weights": (1.0, 1e-9)}, ValueError, "would have none from"),
         ("text:a", {"documents": -3}, ValueError, "documents must be at least 0, got -3"),
     ],
 )

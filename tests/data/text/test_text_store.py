@@ -33,7 +33,7 @@ def test_a_pickled_store_maps_its_files_again(tmp_path, write_store):
 def test_what_is_missing_is_named(tmp_path, write_store):
     folder = write_store(tmp_path / "s", _DOCUMENTS)
     (folder / "documents.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"it lacks documents\.npy; make one by"):
+    with pytest.raises(FileNotFoundError, match=r"it lacks documents\.npy; create one with"):
         open_store(folder)
 
 

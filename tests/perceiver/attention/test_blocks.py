@@ -132,7 +132,7 @@ def test_blocks_whose_branches_are_zero_are_the_identity(draw_params, x, inputs,
     [({"qk_channels": 7}, "query", 7), ({"v_channels": 9}, "value", 9)],
 )
 def test_heads_must_divide_channels(x, channels, culprit, number):
-    message = f"attention/{culprit}: {number} channels do not divide into 2 heads; choose a mult"
+    message = f"attention/{culprit}: {number} channels are not divisible by 2 heads; choose a mult"
     with pytest.raises(ValueError, match=message):
         hk.transform(lambda x: attention(**channels)(x)).init(jax.random.key(0), x)
 
@@ -141,7 +141,7 @@ def test_cross_attend_as_wide_as_inputs_names_the_projection(x, inputs):
     def block(x, inputs):
         return CrossAttend(heads=3, name="cross_attend")(x, inputs_of(inputs))
 
-    with pytest.raises(ValueError, match="cross_attend/attend/attention/query: 7 channels do not"):
+    with pytest.raises(ValueError, match="cross_attend/attend/attention/query: 7 channels are not"):
         hk.transform(block).init(jax.random.key(0), x, inputs)
 
 

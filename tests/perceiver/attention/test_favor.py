@@ -343,7 +343,7 @@ class TestInAModel:
     @pytest.mark.parametrize("field", ["cross_path", "decode_path"])
     def test_exact_paths_are_refused(self, field):
         model = perceiver.build({**SPEC, "kernel": "favor_relu", field: "streaming"})
-        message = "path 'streaming' computes the softmax exactly, which kernel 'favor_relu'"
+        message = "path 'streaming' computes the exact softmax, but kernel 'favor_relu'"
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(model.init, jax.random.key(0))
 

@@ -124,7 +124,7 @@ CASES = {
     "points": Case(grids=(((13,), "each"),)),
     "no positions": Case(grids=(((13,), "none"),), heads=2),
     "heads": Case(grids=(((5, 7), "fourier"),), heads=2, masked="some"),
-    "nothing to see": Case(grids=(((5, 7), "fourier"),), masked="all"),
+    "leaves no input": Case(grids=(((5, 7), "fourier"),), masked="all"),
     "modalities": Case(
         grids=(((2, 3, 5), "fourier"), ((11,), "fourier"), ((1,), "none"), ((3, 2), "dense")),
         masked="some",
@@ -139,7 +139,7 @@ def test_values_and_gradients_equal_the_dense_form(name, path):
 
 
 def test_a_query_that_sees_nothing_reads_zeros():
-    y, _ = value_and_grad(CASES["nothing to see"], "auto")
+    y, _ = value_and_grad(CASES["leaves no input"], "auto")
     assert not np.asarray(y[0]).any()
     assert np.asarray(y[1]).any()
 
@@ -237,7 +237,7 @@ class TestSequence:
         assert not sequence.splits(Segment(jnp.zeros((2, 1, 3))))
 
     def test_the_axis_must_be_of_the_mesh(self, sequence):
-        with pytest.raises(ValueError, match="none called 'rows'"):
+        with pytest.raises(ValueError, match="none named 'rows'"):
             Sequence(sequence.mesh, "rows")
 
 

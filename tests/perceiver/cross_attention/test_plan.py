@@ -80,7 +80,7 @@ def test_each_segment_has_its_own_path():
 
 def test_a_forced_path_that_cannot_serve_says_so():
     table = segment((48, 48), Dense(jnp.zeros((2304, 8))), name="image")
-    message = r"'separable' cannot serve segment 'image' with Dense positions.*use path='auto'"
+    message = r"'separable' does not apply to segment 'image' with Dense positions.*use path='auto'"
     with pytest.raises(ValueError, match=message):
         choose(table, path="separable")
     assert choose(table, path="streaming").choices[0].reason == "as asked for"
@@ -144,7 +144,7 @@ def test_the_call_logs_its_path(caplog):
 
 def test_a_model_with_a_forced_path_that_cannot_serve_does_not_start():
     model = perceiver.build(MODELS["imagenet-learned"] | {"layers": 1, "cross_path": "separable"})
-    with pytest.raises(ValueError, match="cannot serve segment 'image'"):
+    with pytest.raises(ValueError, match="does not apply to segment 'image'"):
         jax.eval_shape(model.init, jax.random.key(0))
 
 

@@ -232,5 +232,5 @@ def test_table_must_fit():
     arrays, _ = draw()
     with pytest.raises(ValueError, match="belong together"):
         shared.attend(**(arrays | {"g_table": None}))
-    with pytest.raises(ValueError, match=r"table \(22, 11\) has another length"):
+    with pytest.raises(ValueError, match=r"table \(22, 11\) and content .* differ in length"):
         shared.attend(**(arrays | {"table": arrays["table"][:22]}))

@@ -113,7 +113,7 @@ def test_a_model_explains_that_there_is_no_grid():
     spec = MODELS["imagenet-fourier"] | {"layers": 1, "permutation": SEED}
     (choice,) = perceiver.build(spec).explain()["stage 1"].choices
     assert choice.path == "shared"
-    assert choice.reason.startswith("a grid that is permuted")
+    assert choice.reason.startswith("a permuted grid is treated as no grid")
 
 
 def test_rows_and_columns_cannot_be_forced(image_spec):

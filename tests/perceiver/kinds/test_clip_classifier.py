@@ -250,7 +250,7 @@ def test_bfloat16_hears_as_well(clips, draw_params):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"video_shape": (), "audio": "none"}, "leaves nothing to see or hear"),
+        ({"video_shape": (), "audio": "none"}, "leaves no input"),
         ({"audio": "wav"}, "audio='wav' is unknown; choose one of none, raw, mel"),
         ({"video_shape": (6, 7, 15, 3)}, r"needs multiples of video_patch=\(2, 3, 5\)"),
         ({"samples": 481}, "samples=481 must be a multiple of mel_hop=96"),
@@ -276,7 +276,7 @@ def test_wrong_specs_are_refused(change, message):
     ("change", "message"),
     [
         ({"audio": np.zeros((B, 479), np.float32)}, r"audio must be \[batch, 480\]"),
-        ({"audio": np.zeros((3, 480), np.float32)}, "with one batch"),
+        ({"audio": np.zeros((3, 480), np.float32)}, "with the same batch"),
         ({"audio": np.zeros((B, 480), np.int16)}, r"got int16; scale it to \[-1, 1\]"),
         ({"video": np.zeros((B, 6, 6, 15, 3), np.uint8)}, "video must be floating, got uint8"),
         ({"video": None}, "needs inputs"),

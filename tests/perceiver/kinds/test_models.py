@@ -132,7 +132,7 @@ def test_a_classifier_decodes_what_it_encoded(head, image_spec, draw_params, rng
 def test_the_mean_of_latents_answers_no_queries(image_spec, draw_params):
     model = perceiver.build({**image_spec, "head": "mean"})
     params = draw_params(model.init)
-    with pytest.raises(ValueError, match=r"answers no queries, got \['logits'\]"):
+    with pytest.raises(ValueError, match=r"takes no queries, got \['logits'\]"):
         model.decode_queries(params, {}, np.zeros((2, 13, 8), np.float32), {"logits": None})
 
 
@@ -289,7 +289,9 @@ def test_other_entries_of_a_batch_are_ignored(image_model, draw_params, rng):
 
 def test_heads_that_do_not_divide_the_byte_array_are_named(image_spec):
     model = perceiver.build({**image_spec, "cross_heads": 2})
-    message = "encoder/cross_attend/attend/attention/query: 13 channels do not divide into 2 heads"
+    message = (
+        "encoder/cross_attend/attend/attention/query: 13 channels are not divisible by 2 heads"
+    )
     with pytest.raises(ValueError, match=message):
         model.init(jax.random.key(0))
 

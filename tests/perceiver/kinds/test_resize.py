@@ -75,7 +75,7 @@ def test_baselines_keep_the_frequencies_of_training(name, request):
 
 
 def test_what_cannot_be_resized_is_said(text_spec, image_spec, resnet_spec):
-    with pytest.raises(ValueError, match="image_resnet knows the permutation of one image size"):
+    with pytest.raises(ValueError, match="image_resnet permutes the pixels of one image size"):
         resize(specs.parse(resnet_spec | {"permutation": 3}), {}, (22, 14))
     with pytest.raises(ValueError, match="masked_lm model has no image size"):
         resize(specs.parse(text_spec), {}, (3, 3))

@@ -186,7 +186,7 @@ def test_cls_stands_before_the_text(rng):
     np.testing.assert_allclose(found[0], expected[0], atol=CLOSE)
     np.testing.assert_array_equal(found[1], expected[1])
     assert model.example_inputs(2)["tokens"].shape == (2, 22)
-    with pytest.raises(ValueError, match="cut it to 22"):
+    with pytest.raises(ValueError, match="truncate it to 22"):
         model.check({name: np.repeat(x, 3, axis=1)[:, :23] for name, x in given.items()})
 
 
@@ -226,7 +226,7 @@ def test_texts_are_compared(encoder):
 def test_what_cannot_be_embedded_is_named(encoder):
     with pytest.raises(ValueError, match="text 1 is empty"):
         encoder.embed(["one", ""])
-    with pytest.raises(ValueError, match="give one text"):
+    with pytest.raises(ValueError, match="give at least one text"):
         encoder.embed([])
-    with pytest.raises(ValueError, match="2 first texts and 1 second"):
+    with pytest.raises(ValueError, match="2 first texts but 1 second"):
         encoder.compare(["a", "b"], ["c"])

@@ -164,7 +164,7 @@ def test_tasks_that_do_not_fit_are_refused(changes, message):
 def test_a_text_must_leave_place_for_the_token(rng):
     model = perceiver.build(FORMS["shared_token"])
     params, state = jax.eval_shape(model.init, jax.random.key(0))
-    with pytest.raises(ValueError, match="cut it to 22"):
+    with pytest.raises(ValueError, match="truncate it to 22"):
         model.apply(params, state, None, draw(rng, FORMS["shared_token"], length=23))
 
 

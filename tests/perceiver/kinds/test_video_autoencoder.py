@@ -291,7 +291,7 @@ def test_training_masks_labels_and_evaluation_never_does(video_spec, rng):
             r"video must be \[batch, 3, 8, 20, 3\]",
         ),
         ({"audio": np.zeros((B, 27), np.float32)}, r"audio must be \[batch, 28\]"),
-        ({"audio": np.zeros((3, 28), np.float32)}, "with one batch"),
+        ({"audio": np.zeros((3, 28), np.float32)}, "with the same batch"),
         ({"label": np.zeros((B, 7), np.float32)}, r"label must be \[batch, 11\]"),
         ({"label": np.zeros((B, 11), np.int32)}, "label must be floating, got int32"),
         ({"video": np.zeros((B, 3, 8, 20, 3), np.uint8)}, r"got uint8; video is in \[0, 1\]"),

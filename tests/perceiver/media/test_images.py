@@ -39,9 +39,9 @@ def test_resizing_sees_nothing_outside_the_box():
 def test_what_is_no_picture_is_named(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("not a picture")
-    with pytest.raises(ValueError, match=r"cannot decode a picture from .*notes\.txt"):
+    with pytest.raises(ValueError, match=r"cannot decode an image from .*notes\.txt"):
         images.to_pil(text, 3)
-    with pytest.raises(FileNotFoundError, match=r"no image file .*gone\.png"):
+    with pytest.raises(FileNotFoundError, match=r"no such image file: .*gone\.png"):
         images.to_pil(tmp_path / "gone.png", 3)
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 4"):
         images.to_pil(b"", 4)
@@ -60,9 +60,9 @@ def test_a_picture_cut_short_is_named(rng, tmp_path, kind, left):
     file.write_bytes(whole[: int(left * len(whole))])
     for form, what in ((file, r"half\.picture"), (file.read_bytes(), "bytes")):
         for channels in (1, 3):
-            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+            with pytest.raises(images.BrokenImage, match=f"cannot decode an image.*{what}"):
                 images.to_array(images.to_pil(form, channels))
-            with pytest.raises(images.BrokenPicture, match=f"cannot decode a picture.*{what}"):
+            with pytest.raises(images.BrokenImage, match=f"cannot decode an image.*{what}"):
                 images.resize(images.to_pil(form, channels), (5, 5), (0, 0, 7, 7))
 
 
@@ -70,5 +70,5 @@ def test_a_picture_too_large_to_be_true_is_named(rng, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     file = io.BytesIO()
     Image.new("L", (50, 50)).save(file, "PNG")
-    with pytest.raises(images.BrokenPicture, match="exceeds limit of"):
+    with pytest.raises(images.BrokenImage, match="exceeds limit of"):
         images.to_pil(file.getvalue(), 1)

@@ -119,5 +119,5 @@ def test_files_that_are_none_are_named(clip, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     with pytest.raises(ValueError, match=r"cannot decode .*broken.mp4"):
         next(video_windows.of_file(tmp_path / "broken.mp4", FILE_SHAPE, 1.0))
-    with pytest.raises(FileNotFoundError, match=r"no media file .*gone.mp4"):
+    with pytest.raises(FileNotFoundError, match=r"no such media file: .*gone.mp4"):
         next(video_windows.of_file(tmp_path / "gone.mp4", FILE_SHAPE, 1.0))

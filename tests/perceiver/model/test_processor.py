@@ -231,5 +231,7 @@ class TestRemat:
 
 
 def test_heads_must_divide_channels(x):
-    with pytest.raises(ValueError, match="attention/query: 4 channels do not divide into 3 heads"):
+    with pytest.raises(
+        ValueError, match="attention/query: 4 channels are not divisible by 3 heads"
+    ):
         processor(heads=3).init(jax.random.key(0), x)

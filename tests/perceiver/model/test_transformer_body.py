@@ -103,7 +103,9 @@ def test_foreign_formats_refuse_it_by_name(rules):
     spec = specs.parse(TEXT)
     with pytest.raises(ValueError, match=r"this masked_lm has body='transformer', which they do"):
         rules(spec)
-    with pytest.raises(ValueError, match=r"body='transformer', which they do not know: save it as"):
+    with pytest.raises(
+        ValueError, match=r"body='transformer', which they do not support: save it as"
+    ):
         export.config_of(spec, {})
 
 

@@ -142,17 +142,19 @@ ERRORS = {
     "content must be floating, not int32": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.int32))],
     "content must be floating, not uint8": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.uint8))],
     "15 elements, but positions for 14": lambda: [Segment(zeros(2, 15, 1), Dense(zeros(14, 2)))],
-    r"is a grid \(5, 3\), but its positions are of a grid \(3, 5\)": lambda: [
+    r"is a grid \(5, 3\), but its positions are for a grid \(3, 5\)": lambda: [
         Segment(zeros(2, 5, 3, 1), GRID)
     ],
-    r"is a grid \(15,\), but its positions are of a grid": lambda: [Segment(zeros(2, 15, 1), GRID)],
+    r"is a grid \(15,\), but its positions are for a grid": lambda: [
+        Segment(zeros(2, 15, 1), GRID)
+    ],
     r"Dense positions need 2 axes, not \(3, 3, 2\)": lambda: [
         Segment(zeros(2, 3, 5), Dense(zeros(3, 3, 2)))
     ],
     r"PerExample positions need 3 axes, not \(2, 3\)": lambda: [
         Segment(zeros(2, 3, 5), PerExample(zeros(2, 3)))
     ],
-    r"positions \(7, 3, 5\) are of another batch size": lambda: [
+    r"positions \(7, 3, 5\) have another batch size": lambda: [
         Segment(zeros(2, 3, 5), PerExample(zeros(7, 3, 5)))
     ],
     r"constant features must be \[P\], not \(1, 3\)": lambda: [

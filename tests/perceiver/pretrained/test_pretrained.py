@@ -115,7 +115,7 @@ def test_another_size_is_another_object(model, pictures):
 def test_a_task_of_another_kind_is_refused(model, task):
     arguments = ("x", "y") if task == "flow" else ("x",)
     with pytest.raises(
-        ValueError, match=f"kind image_classifier, which cannot {task}; it has clas"
+        ValueError, match=f"kind image_classifier, which does not support {task}; it has clas"
     ):
         getattr(model, task)(*arguments)
 
@@ -128,5 +128,5 @@ def test_what_is_saved_is_loaded(model, pictures, tmp_path):
 
 
 def test_nothing_given_is_said(model):
-    with pytest.raises(ValueError, match="give what classify takes"):
+    with pytest.raises(ValueError, match="give the inputs of classify"):
         model.embed()

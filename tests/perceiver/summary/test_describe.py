@@ -221,7 +221,7 @@ def test_a_folder_without_config_names_the_file(tmp_path, capsys):
         ({"model": TINY | {"latent": 5}}, "did you mean 'latents'"),
         ({"model": TINY | {"latents": "five"}}, '"model"'),
         ({"model": TINY | {"self_heads": 3}}, "must be a multiple of self_heads=3"),
-        ({"model": TINY | {"cross_heads": 2}}, "do not divide into 2 heads"),
+        ({"model": TINY | {"cross_heads": 2}}, "are not divisible by 2 heads"),
     ],
 )
 def test_a_broken_config_is_refused(tmp_path, config, message, capsys):
@@ -231,7 +231,7 @@ def test_a_broken_config_is_refused(tmp_path, config, message, capsys):
 
 @pytest.mark.parametrize("argv", [["--batch", "0"], ["--batch", "-3"], ["--depth", "x"]])
 def test_counts_must_be_positive(argv, capsys):
-    assert f"must be a positive whole number, not {argv[1]!r}" in error_of(
+    assert f"must be a positive integer, not {argv[1]!r}" in error_of(
         capsys, "imagenet-fourier", *argv
     )
 

@@ -18,9 +18,9 @@ from perceiver.weights.huggingface.classes import TRANSFORMERS
 from perceiver.weights.huggingface.config import spec_of
 from perceiver.weights.huggingface.export import config_of, meaning
 from perceiver.weights.huggingface.names import rules
-from perceiver.weights.mapping import expand, misfits
+from perceiver.weights.mapping import expand, mismatches
 from perceiver.weights.native import Saved
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 CLOSE = 1e-5
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
@@ -149,8 +149,8 @@ def test_a_file_of_a_papers_base_model_fills_ours_and_nothing_is_left(name):
     assert spec_of({}, shapes)["kind"] == sizes["kind"]  # the names alone tell the class
     model = perceiver.build(sizes)
     tree = jax.eval_shape(model.init, jax.random.key(0))[0]
-    source = {key: Stored(shape, np.dtype(np.float32), None) for key, shape in shapes.items()}
-    assert misfits(source, tree, rules(model.spec)) == []
+    source = {key: StoredArray(shape, np.dtype(np.float32), None) for key, shape in shapes.items()}
+    assert mismatches(source, tree, rules(model.spec)) == []
     table = expand(rules(model.spec), tree)
     assert {key for key, slot in table.items() if slot.target} == source.keys()
     assert len({(slot.target, slot.layer) for slot in table.values() if slot.target}) == len(source)
@@ -179,7 +179,7 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
         model = perceiver.load(tmp_path / folder)
         assert model.usage == {"tokenizer": "external"}
         for use in (model.fill_mask, model.embed):
-            with pytest.raises(ValueError, match=r"WordPiece.* no part of this library: make ids"):
+            with pytest.raises(ValueError, match=r"does not include the tokeniser.*WordPiece"):
                 use("a [MASK]")
     ids = np.array([3, 5, 7], np.int32)
     assert model.embed(ids).shape == (1, 15)
@@ -193,10 +193,10 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
     ("change", "message"),
     [
         ({"hidden_act": "relu"}, "hidden_act='relu' is not supported; known are gelu, gelu_new"),
-        ({"intermediate_size": 100}, "intermediate_size=100 is no multiple of hidden_size=768"),
-        ({"hidden_size": "768"}, "hidden_size='768' is of another type than 768"),
+        ({"intermediate_size": 100}, "intermediate_size=100 is not a multiple of hidden_size=768"),
+        ({"hidden_size": "768"}, "hidden_size='768' must have the type of 768"),
         ({"num_hidden_layers": True}, "num_hidden_layers=True is of another type"),
-        ({"is_decoder": True}, "is_decoder=True is not supported; known is False"),
+        ({"is_decoder": True}, "is_decoder=True is not supported, only False"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not supported"),
         ({"position_embedding_type": "relative_key"}, "='relative_key' is not supported"),
     ],
@@ -210,7 +210,7 @@ def test_configs_without_a_counterpart_are_refused(change, message):
     ("change", "message"),
     [
         ({"qkv_bias": False}, "qkv_bias=False is not supported"),
-        ({"image_size": [6]}, r"image_size=\[6\] is neither a side nor two"),
+        ({"image_size": [6]}, r"image_size=\[6\] is neither one side length nor two"),
     ],
 )
 def test_vits_without_a_counterpart_are_refused(change, message):
@@ -248,12 +248,12 @@ def test_types_of_tokens_are_checked():
     for types, message in (
         (np.zeros((2, 4), np.int32), r"must be integers \(2, 5\) as tokens, got int32 \(2, 4\)"),
         (np.zeros((2, 5), np.float32), "must be integers"),
-        (np.full((2, 5), 3, np.int32), r"token_types 0..3 lie outside 0..2"),
+        (np.full((2, 5), 3, np.int32), r"token_types 0..3 are outside 0..2"),
     ):
         with pytest.raises(ValueError, match=message):
             model.check(inputs | {"token_types": types})
     plain = perceiver.build(BERT | {"token_types": 0})
-    with pytest.raises(ValueError, match="the model has none"):
+    with pytest.raises(ValueError, match="takes no token_types"):
         plain.check(inputs | {"token_types": np.zeros((2, 5), np.int32)})
 
 

@@ -15,7 +15,7 @@ from perceiver.kinds import released
 from perceiver.weights import deepmind
 from perceiver.weights.deepmind import pickles
 from perceiver.weights.mapping import flatten, translate_back, unflatten
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 
@@ -100,7 +100,7 @@ def released_as(monkeypatch):
 
     def released_as(name, change=lambda arrays: None):
         arrays = {
-            key: Stored(
+            key: StoredArray(
                 tuple(shape),
                 np.dtype(np.int32 if key.endswith("counter") else np.float32),
                 lambda key=key, shape=shape: np.broadcast_to(np.float32(len(key)), shape),
@@ -138,11 +138,11 @@ def test_another_size_asks_for_a_spec_and_says_what_it_knows(tmp_path):
 
 
 def test_a_stray_array_in_a_released_file_is_named(released_as):
-    stray = Stored.of(np.zeros(3, np.float32))
+    stray = StoredArray.of(np.zeros(3, np.float32))
     released_as("imagenet-fourier", lambda arrays: arrays.update({"stray/w": stray}))
     with pytest.raises(ValueError, match="differs from imagenet-fourier in\n  source stray/w: no"):
         deepmind.read("file")
-    with pytest.raises(ValueError, match="source stray/w: no rule knows it"):
+    with pytest.raises(ValueError, match="source stray/w: no rule matches it"):
         deepmind.read("file", spec=released.MODELS["imagenet-fourier"])
 
 
@@ -177,7 +177,7 @@ def test_what_else_is_in_a_file_is_noted(tmp_path, caplog):
     [
         ({"linear": {"w": np.zeros(3)}}, "none of DeepMind's Perceiver IO.*modules are linear"),
         ({}, "modules are none"),
-        ({"params": {"w": np.zeros(3)}}, "'w' is an array, no module of arrays"),
+        ({"params": {"w": np.zeros(3)}}, "'w' is an array, not a module of arrays"),
         ({"linear": {"w": 3.5}}, "linear/w is of type float, not an array"),
         ({"linear": {"w": {"x": np.zeros(3)}}}, "linear/w is of type dict, not an array"),
     ],

@@ -143,7 +143,7 @@ def make(path, name):
     [
         ("picture.png", ValueError, "seems to be a PNG image; accepted are a run's folder"),
         ("page.txt", ValueError, "seems to be HTML or XML; the download failed"),
-        ("array.npy", ValueError, "seems to be one array of numpy's"),
+        ("array.npy", ValueError, "seems to be a single NumPy array"),
         ("notes.txt", ValueError, "starts with b'these ar'; accepted are"),
         ("nothing.txt", ValueError, "starts with b''"),
         ("pointer", ValueError, "a Git LFS pointer; fetch the file with `git lfs pull`"),
@@ -170,15 +170,15 @@ def test_weights_alone_say_what_they_lack(places, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         formats.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing; it says what the model"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing; it describes the model"):
         formats.load(tmp_path / "model.safetensors")
 
 
 def test_arguments_that_a_format_has_no_use_for_are_refused(places):
-    with pytest.raises(ValueError, match="says itself what model it is; leave out spec"):
+    with pytest.raises(ValueError, match="already describes its model; omit spec"):
         formats.load(places / "native", spec=SPEC)
     for place in ("native", "x.pystate"):
-        with pytest.raises(ValueError, match="conv_kernel is about Hugging Face's files"):
+        with pytest.raises(ValueError, match="conv_kernel applies to Hugging Face files"):
             formats.load(places / place, conv_kernel="hub")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import perceiver
 from perceiver.weights import deepmind, mapping
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 TOLERANCE = 1e-5  # of the largest magnitude in the golden array
@@ -60,7 +60,7 @@ OPTICAL_FLOW = {
 def load(name, spec):
     golden = np.load(GOLDEN / f"{name}.npz")
     source = {
-        "/".join(key.split("|")[1:]): Stored.of(golden[key])
+        "/".join(key.split("|")[1:]): StoredArray.of(golden[key])
         for key in golden.files
         if key.startswith("param|")
     }

@@ -297,13 +297,13 @@ CASES = {
     "a name": Case(file(name("numpy", "ndarray")), "a is numpy.ndarray"),
     "something after the end": Case(GOOD + GOOD, f"{len(GOOD)} bytes follow the end"),
     "more than one value": Case(b"\x80\x04}}.", "more than one value"),
-    "a value that is not there": Case(b"\x80\x04\x85.", "takes a value that is not there"),
-    "a mark that is not there": Case(b"\x80\x04t.", "a mark that is not there"),
-    "a value from below a mark": Case(b"\x80\x04N(\x85.", "takes a value that is not there"),
-    "nothing": Case(b"\x80\x04.", "takes a value that is not there"),
+    "a value that does not exist": Case(b"\x80\x04\x85.", "takes a value that does not exist"),
+    "a mark that does not exist": Case(b"\x80\x04t.", "a mark that does not exist"),
+    "a value from below a mark": Case(b"\x80\x04N(\x85.", "takes a value that does not exist"),
+    "nothing": Case(b"\x80\x04.", "takes a value that does not exist"),
     "a protocol of the future": Case(b"\x80\x06}.", "protocol 6"),
     "a protocol in the middle": Case(b"\x80\x04\x80\x04}.", "protocol 4 at byte 2"),
-    "no instruction": Case(b"\x80\x04\xff.", r"\\xff' is no instruction"),
+    "no instruction": Case(b"\x80\x04\xff.", r"\\xff' is not a pickle opcode"),
     "text that is not UTF-8": Case(file(b"\x8c\x01\xff"), "can't decode byte 0xff"),
     "cut within an instruction": Case(GOOD[:20], "truncated"),
     "cut within the data": Case(GOOD[:-6], "truncated"),
@@ -320,7 +320,7 @@ CASES = {
     "safetensors": Case(struct.pack("<Q", 40) + b'{"a":{"dtype"', "a safetensors file"),
     "an .npy file": Case(b"\x93NUMPY\x01\x00", "an .npy file"),
     "an empty file": Case(b"", "an empty file"),
-    "noise": Case(bytes(range(1, 200)), "is no instruction"),
+    "noise": Case(bytes(range(1, 200)), "is not a pickle opcode"),
 }
 
 

@@ -17,7 +17,7 @@ def test_each_name_of_a_model_finds_it():
     for model in hub.MODELS:
         assert all(hub.find(name) is model for name in model)
     assert hub.find("bert-base") is None
-    with pytest.raises(ValueError, match=r"'bert-base' is no released model(.|\n)*optical-flow"):
+    with pytest.raises(ValueError, match=r"'bert-base' is not a released model(.|\n)*optical-flow"):
         hub.fetch("bert-base")
 
 
@@ -58,7 +58,10 @@ def test_without_a_network_the_remedy_is_named(monkeypatch, tmp_path):
 
     monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(ConnectionError, match=r"no route to host.*download it and load it by its"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"no route to host.*download it on a machine with network access and load it by its",
+    ):
         hub.fetch("masked-lm-bytes")
 
 

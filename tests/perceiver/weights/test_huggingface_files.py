@@ -164,7 +164,7 @@ REFUSED = {
     "query_channels=11, there 12": {"query_channels": 11},
     "query_residual=False, there True": {"query_residual": False},
     r"image_shape=\(8, 12, 1\), there \(8, 12, 3\)": {"image_shape": (8, 12, 1)},
-    r"image_shape=\(8, 12, 3\), there square": {
+    r"image_shape=\(8, 12, 3\), required square": {
         "stem": "conv1x1",
         "stem_channels": 256,
         "positions": "learned",
@@ -198,7 +198,7 @@ OTHERS = {
         "frame_shape": (7, 11, 3),
         "output_scale": 0.02,
     },
-    "samples=33 cannot be said.*each of the 2 frames": {
+    "samples=33 cannot be expressed.*each of the 2 frames": {
         "kind": "video_autoencoder",
         "video_shape": (2, 8, 8, 3),
         "samples": 33,
@@ -236,7 +236,7 @@ def test_choices_without_a_counterpart_are_refused():
         ({"use_query_residual": False}, "use_query_residual=false is not supported"),
         ({"architectures": ["PerceiverModel"]}, "say PerceiverModel; supported are PerceiverForM"),
         ({"architectures": ["BertModel"]}, "say BertModel.*BertForMaskedLM, ViTForImageCl"),
-        ({"architectures": None}, "neither config.json nor the names of the arrays tell"),
+        ({"architectures": None}, "neither config.json nor the names of the arrays identify"),
         ({"d_latents": "1024"}, "config.json: d_latents='1024' is not a number"),
         ({"num_blocks": True}, "config.json: num_blocks=True is not a number"),
         ({"train_size": 224}, r"config.json: train_size=224 is not a number \(or sides\)"),
@@ -368,7 +368,7 @@ def test_what_is_missing_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no weights; they are one of model\.safet"):
         huggingface.read(tmp_path)
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing; it says what the model"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing; it describes the model"):
         huggingface.read(folder)
     assert huggingface.read(folder, spec=CONV).model.spec.stem == "conv"
 
@@ -406,7 +406,7 @@ def test_what_torch_does_not_hold_for_weights_is_refused(folder, content):
     else:
         unsafe = {"list": [torch.zeros(3)], "nested": {"a": {"b": torch.zeros(3)}}}
         torch.save(unsafe.get(content, {"a": pathlib.Path("x")}), path)
-    message = "not a state dict" if content in ("list", "nested") else "PyTorch refuses it"
+    message = "not a state dict" if content in ("list", "nested") else "PyTorch rejects it"
     with pytest.raises(ValueError, match=message):
         huggingface.read(folder)
 

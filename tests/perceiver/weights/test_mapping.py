@@ -16,7 +16,7 @@ from perceiver.weights.mapping import (
     translate_back,
     unflatten,
 )
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 
 def target(dtype=np.float32, **shapes):
@@ -34,7 +34,7 @@ def array(*shape, start=0):
 
 
 def stored(arrays):
-    return {key: Stored.of(x) for key, x in arrays.items()}
+    return {key: StoredArray.of(x) for key, x in arrays.items()}
 
 
 STACK = Rule("layer{_layer}/w", "stack/w")
@@ -74,13 +74,15 @@ def test_layers_are_transformed_one_by_one_and_back():
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
 def test_other_precisions_become_the_models_own(dtype):
     x = np.asarray([0.5, -1.25, 3.0], dtype)
-    params = translate({"a": Stored.of(x)}, target(m__w=(3,)), [PLAIN])
+    params = translate({"a": StoredArray.of(x)}, target(m__w=(3,)), [PLAIN])
     assert params["m"]["w"].dtype == np.float32
     np.testing.assert_array_equal(params["m"]["w"], [0.5, -1.25, 3.0])
 
 
 def test_wide_integers_become_the_models_own():
-    counter = translate({"a": Stored.of(np.array(7, np.int64))}, target(np.int32, m__w=()), [PLAIN])
+    counter = translate(
+        {"a": StoredArray.of(np.array(7, np.int64))}, target(np.int32, m__w=()), [PLAIN]
+    )
     assert counter["m"]["w"].dtype == np.int32
     assert counter["m"]["w"].shape == ()
     assert counter["m"]["w"] == 7
@@ -90,7 +92,7 @@ def test_an_array_is_read_once_and_only_when_everything_fits():
     reads = []
 
     def lazy(name, *shape):
-        return Stored(shape, np.dtype(np.float32), lambda: reads.append(name) or array(*shape))
+        return StoredArray(shape, np.dtype(np.float32), lambda: reads.append(name) or array(*shape))
 
     source = {"a": lazy("a", 3), "drop": lazy("drop", 2)}
     rules = [PLAIN, Rule("drop", None)]
@@ -111,14 +113,18 @@ def test_what_means_nothing_may_be_there_or_not():
 
 FULL = {"layer/w": array(3), "layer_1/w": array(3)}
 ERRORS = {
-    "source stray: no rule knows it": ({**FULL, "stray": array(1)}, {"stack__w": (2, 3)}, [STACK]),
-    "source ab: no rule knows it": ({"a": array(3), "ab": array(3)}, {"m__w": (3,)}, [PLAIN]),
-    "source layer_01/w: no rule knows it": (
+    "source stray: no rule matches it": (
+        {**FULL, "stray": array(1)},
+        {"stack__w": (2, 3)},
+        [STACK],
+    ),
+    "source ab: no rule matches it": ({"a": array(3), "ab": array(3)}, {"m__w": (3,)}, [PLAIN]),
+    "source layer_01/w: no rule matches it": (
         {**FULL, "layer_01/w": array(3)},
         {"stack__w": (2, 3)},
         [STACK],
     ),
-    "source layer_0/w: no rule knows it": (
+    "source layer_0/w: no rule matches it": (
         {**FULL, "layer_0/w": array(3)},
         {"stack__w": (2, 3)},
         [STACK],
@@ -182,8 +188,8 @@ def test_what_does_not_fit_is_refused(message):
 TABLE_ERRORS = {
     "b: another rule already fills m/w": ({"m__w": (3,)}, [PLAIN, Rule("b", "m/w")]),
     "b: another rule already fills stack/w": ({"stack__w": (2, 3)}, [STACK, Rule("b", "stack/w")]),
-    "a: two rules take it": ({"m__w": (3,), "m__b": (3,)}, [PLAIN, Rule("a", "m/b")]),
-    "layer_1/w: two rules take it": (
+    "a: two rules read it": ({"m__w": (3,), "m__b": (3,)}, [PLAIN, Rule("a", "m/b")]),
+    "layer_1/w: two rules read it": (
         {"stack__w": (2, 3), "m__w": (3,)},
         [STACK, Rule("layer_1/w", "m/w")],
     ),
@@ -219,7 +225,7 @@ def test_taking_anything_away_or_adding_anything_fails(names, data):
     fewer = {key: x for key, x in source.items() if key != name}
     with pytest.raises(ValueError, match=f"target m/{name}: nothing fills it"):
         translate(stored(fewer), shapes, rules)
-    with pytest.raises(ValueError, match="source z: no rule knows it"):
+    with pytest.raises(ValueError, match="source z: no rule matches it"):
         translate(stored({**source, "z": array(2)}), shapes, rules)
 
 

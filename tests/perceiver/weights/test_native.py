@@ -138,7 +138,7 @@ def test_a_file_of_something_else_is_refused(folder, name):
 @pytest.mark.parametrize("config", [[], {}, {"format": 1}, {"model_type": "perceiver"}])
 def test_a_config_of_something_else_is_refused(folder, config):
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"config.json is not an exported model's"):
+    with pytest.raises(ValueError, match=r"config.json does not belong to an exported model"):
         native.load(folder)
 
 

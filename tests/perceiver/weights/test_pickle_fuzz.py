@@ -12,7 +12,7 @@ from haiku._src.data_structures import to_immutable_dict
 from hypothesis import strategies as st
 
 from perceiver.weights.deepmind import pickles
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden/tiny_language_perceiver_io_bytes.pickle"
 TREE = {
@@ -96,7 +96,7 @@ def read_all(path):
             value = values.pop()
             if type(value) in (dict, tuple):
                 values.extend(value.values() if type(value) is dict else value)
-            elif type(value) is Stored:
+            elif type(value) is StoredArray:
                 array = value.read()
                 assert (array.shape, array.dtype) == (value.shape, value.dtype)
             else:

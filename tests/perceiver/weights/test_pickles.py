@@ -14,7 +14,7 @@ from haiku._src.data_structures import to_immutable_dict
 
 from perceiver.weights.deepmind import pickles
 from perceiver.weights.deepmind.pickles import instructions
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 FILES = {
@@ -46,7 +46,7 @@ def assert_same(actual, expected):
         for key, value in expected.items():
             assert_same(actual[key], value)
     elif isinstance(expected, np.ndarray | np.generic):
-        assert type(actual) is Stored
+        assert type(actual) is StoredArray
         array = actual.read()
         assert actual.shape == array.shape == expected.shape
         assert actual.dtype == array.dtype == expected.dtype.newbyteorder("=")

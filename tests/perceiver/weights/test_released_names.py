@@ -13,8 +13,8 @@ import perceiver
 from perceiver.kinds.released import MODELS
 from perceiver.weights import batch_norm, deepmind
 from perceiver.weights.huggingface import names as huggingface_names
-from perceiver.weights.mapping import expand, misfits
-from perceiver.weights.stored import Stored
+from perceiver.weights.mapping import expand, mismatches
+from perceiver.weights.stored import StoredArray
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 
@@ -36,7 +36,7 @@ def released(kind, fmt):
 
     def stored(name, shape):
         integer = name.endswith(("counter", "num_batches_tracked"))
-        return Stored(tuple(shape), np.dtype(np.int64 if integer else np.float32), None)
+        return StoredArray(tuple(shape), np.dtype(np.int64 if integer else np.float32), None)
 
     names = make_names.expand(NAMES[kind][fmt])
     return {name: stored(name, shape) for name, shape in names.items()}
@@ -51,7 +51,7 @@ def tree_of(spec):
 def test_a_released_file_of_deepmind_fills_the_model(kind):
     rules = deepmind.rules(perceiver.build(MODELS[kind]).spec)
     tree, source = tree_of(MODELS[kind]), released(kind, "deepmind")
-    assert misfits(source, tree, rules) == []
+    assert mismatches(source, tree, rules) == []
     assert expand(rules, tree).keys() == source.keys()
 
 
@@ -60,7 +60,7 @@ def test_a_file_of_hugging_face_fills_the_model(kind):
     rules = huggingface_names.rules(perceiver.build(MODELS[kind]).spec)
     tree = batch_norm.without_history(tree_of(MODELS[kind]))
     source = released(kind, "huggingface")
-    assert misfits(source, tree, rules) == []
+    assert mismatches(source, tree, rules) == []
     table = expand(rules, tree)
     assert {key for key in table if table[key].target} | {huggingface_names.BATCHES} >= (
         source.keys()
@@ -84,7 +84,7 @@ def test_both_files_hold_the_same_numbers(kind):
 def test_names_of_another_model_are_refused():
     source = released("imagenet-fourier", "huggingface")
     spec = perceiver.build(MODELS["imagenet-learned"]).spec
-    found = "\n".join(misfits(source, tree_of(spec), huggingface_names.rules(spec)))
+    found = "\n".join(mismatches(source, tree_of(spec), huggingface_names.rules(spec)))
     assert "target inputs/project/w: nothing fills it; missing perceiver.input_pre" in found
     assert "query.weight: shape (261, 1024), the model needs (512, 1024)" in found
 

@@ -12,7 +12,7 @@ from perceiver.text import tokenizer
 from perceiver.weights import (
     __main__ as commands,
 )
-from perceiver.weights import formats, native, recorded, tensors, verify
+from perceiver.weights import formats, native, reference_outputs, tensors, verify
 from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.mapping import flatten, unflatten
 
@@ -42,7 +42,7 @@ def record(saved, monkeypatch):
     inputs = {"tokens": ids, "input_mask": ids < 20}
     logits, _ = saved.model.apply(saved.params, saved.state, None, inputs)
     logits = np.asarray(logits[0], float)
-    return recorded.Record(
+    return reference_outputs.ReferenceOutputs(
         model="tiny",
         inputs=lambda: inputs,
         logits=tuple(map(tuple, logits[:3, :3])),
@@ -57,7 +57,7 @@ def test_a_model_that_answers_as_recorded_is_verified(source, record, monkeypatc
     assert run("verify", source) == 0
     out = capsys.readouterr().out
     assert f"{source}: verified" in out
-    assert "answers as recorded for tiny: logits within" in out
+    assert "outputs match those recorded for tiny: logits within" in out
     assert "with gelu_tanh" in out
 
 
@@ -153,12 +153,12 @@ def test_a_broken_file_is_wrong_and_a_wrong_command_is_neither(source, tmp_path,
 
 
 def test_the_recorded_sentence_is_the_quoted_one():
-    inputs = recorded.masked_sentence()
-    record = recorded.RECORDS[0]
+    inputs = reference_outputs.masked_sentence()
+    record = reference_outputs.RECORDS[0]
     perceiver.build(released.MODELS[record.model]).check(inputs)
     tokens, mask = inputs["tokens"][0], inputs["input_mask"][0]
     assert tokens[51:60].tolist() == [tokenizer.MASK] * 9
-    assert tokenizer.decode(tokens) + " missing." == recorded.SENTENCE
+    assert tokenizer.decode(tokens) + " missing." == reference_outputs.SENTENCE
     assert tokenizer.decode(np.array(record.greedy)) == " missing."
     assert mask.tolist() == [True] * 60 + [False] * 1988
     assert (tokens[60:] == tokenizer.PAD).all()

@@ -18,7 +18,7 @@ from perceiver.weights import (
 )
 from perceiver.weights import deepmind, formats, native
 from perceiver.weights.mapping import flatten, translate_back, unflatten
-from perceiver.weights.stored import Stored
+from perceiver.weights.stored import StoredArray
 
 CONV = {
     "kind": "image_classifier",
@@ -113,9 +113,9 @@ def test_the_layout_of_the_kernel_is_the_targets_or_the_sources(tmp_path, draw_s
 def test_an_option_without_use_is_refused(source, tmp_path, capsys):
     argv = "convert", source, tmp_path / "x", "--to", "native"
     assert run(*argv, "--conv-kernel", "hub") == 1
-    assert "about Hugging Face's files" in capsys.readouterr().err
+    assert "applies to Hugging Face files" in capsys.readouterr().err
     assert run(*argv, "--spec", "imagenet-fourier") == 1
-    assert "leave out spec" in capsys.readouterr().err
+    assert "omit spec" in capsys.readouterr().err
     assert run(*argv, "--spec", "imagenet-furrier") == 1
     assert "neither a file nor one of imagenet-fourier" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +177,10 @@ def test_inspect_of_every_format_reads_nothing(saved, source, tmp_path, monkeypa
 
     monkeypatch.setattr(np, "fromfile", fail)
     monkeypatch.setattr(
-        Stored, "__post_init__", lambda self: object.__setattr__(self, "read", fail), raising=False
+        StoredArray,
+        "__post_init__",
+        lambda self: object.__setattr__(self, "read", fail),
+        raising=False,
     )
     for place, kind in ((source, "native"), (tmp_path / "hf", "huggingface"), (path, "deepmind")):
         found = inspect_json(capsys, place)

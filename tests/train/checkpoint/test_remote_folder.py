@@ -13,7 +13,7 @@ from train.checkpoint import remote_folder
 from train.checkpoint.remote_folder import RemoteFolder
 from train.guard import preemption
 from train.guard.preemption import Preempted
-from train.report.journal import SPEEDS, read
+from train.report.metrics_log import SPEEDS, read
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_run_in_a_store_is_told_to_stop_and_goes_on(store, tmp_path, monkeypat
 
     whole = train.loop.run(config(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(preemption.Preemption, "reached", lambda self, step: step == 2)
+        patch.setattr(preemption.Preemption, "should_stop", lambda self, step: step == 2)
         with pytest.raises(Preempted):
             train.loop.run(config(), "gs://bucket/run")
     assert len(read(store / "run/metrics.jsonl")) == 2

@@ -76,7 +76,7 @@ def test_hosts_of_a_sequence_load_the_same_rows(case):
     ],
 )
 def test_hosts_that_would_share_rows_in_part_are_refused(owners):
-    with pytest.raises(ValueError, match=rf"mesh.sequence={len(owners[0])} cuts across the 2 host"):
+    with pytest.raises(ValueError, match=rf"mesh.sequence={len(owners[0])} splits the 2 host"):
         mesh.host_rows(np.array(owners), 0)
 
 

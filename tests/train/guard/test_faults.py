@@ -26,10 +26,10 @@ from data.batches import Batches
 from train import experiment
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
-from train.guard import exits
+from train.guard import exit_codes
 from train.optim import optimizers
-from train.report.journal import SPEEDS, read
-from train.run.window import NonFiniteError, Window
+from train.report.metrics_log import SPEEDS, read
+from train.run.window import MetricWindow, NonFiniteError
 
 ROOT = pathlib.Path(__file__).parents[3]
 TIMEOUT = 240  # seconds that a child process may take on a busy machine
@@ -108,7 +108,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
     train.loop.run(config, tmp_path / "whole")
     told = capsys.readouterr().out
     for step, count in ((5, 1), (6, 2)):
-        line = f"skipped step {step}: no finite loss and gradient; parameters stay as they were; "
+        line = f"skipped step {step}: loss and gradient not finite; parameters are unchanged; "
         assert told.count(f"{line}{count} of at most 2") == 1
     by_step = {row["step"]: row for row in rows(tmp_path / "whole") if "loss" in row}
     assert {step: row["skipped"] for step, row in by_step.items()} == {4: 0.0, 8: 0.5, 12: 0.0}
@@ -117,7 +117,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
     assert step == 12
     assert_finite(arrays)
 
-    add = Window.add
+    add = MetricWindow.add
     with monkeypatch.context() as patch:
 
         def killing(self, step, sums):
@@ -125,7 +125,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
                 raise KeyboardInterrupt
             add(self, step, sums)
 
-        patch.setattr(Window, "add", killing)
+        patch.setattr(MetricWindow, "add", killing)
         with pytest.raises(KeyboardInterrupt):
             train.loop.run(config, tmp_path / "killed")
     train.loop.run(config, tmp_path / "killed")
@@ -245,9 +245,9 @@ def test_a_killed_data_worker_ends_the_run_with_a_remedy(tmp_path):
     finally:
         stop(child)
     assert child.returncode == 1
-    assert "ChildProcessError: a process of data.workers=1 died" in errors
+    assert "ChildProcessError: one of data.workers=1 processes died" in errors
     assert "exit code -9" in errors
-    assert "start the command again" in errors
+    assert "run the command again" in errors
 
 
 def free_port():
@@ -294,7 +294,7 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[0].returncode in (exits.HUNG, -signal.SIGABRT)  # a launcher starts both again
+    assert hosts[0].returncode in (exit_codes.HUNG, -signal.SIGABRT)  # a launcher starts both again
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.
@@ -304,4 +304,4 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
     if "has been silent for" in errors:
         assert "host 1 (" in errors
         assert f"process {hosts[1].pid})" in errors
-        assert re.search(r"start the command again on all hosts: it resumes at step \d+", errors)
+        assert re.search(r"run the command again on all hosts: it resumes at step \d+", errors)

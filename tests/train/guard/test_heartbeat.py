@@ -67,8 +67,8 @@ def test_other_lives_other_sizes_and_nonsense_are_passed_over(tmp_path):
         ),
         (
             [beat(0), beat(1)],
-            "all 2 hosts are together: host 0 (worker-0, process 4241) is in 'step' of step 17 "
-            "for 93 s",
+            "all 2 hosts are at the same point: host 0 (worker-0, process 4241) has been in 'step' "
+            "of step 17 for 93 s",
         ),
     ],
 )
@@ -77,11 +77,11 @@ def test_who_is_behind(beats, words):
 
 
 def test_who_left_no_sign_is_named_by_number():
-    assert told(beat(0), processes=2) == "host 1 has left no sign in the run's folder"
+    assert told(beat(0), processes=2) == "host 1 has written no heartbeat to the run's folder"
     both = told(beat(0), beat(1, "data"), processes=3)
     assert both == (
-        "host 1 (worker-1, process 4242) is in 'data' of step 17 for 93 s; "
-        "host 2 has left no sign in the run's folder"
+        "host 1 (worker-1, process 4242) has been in 'data' of step 17 for 93 s; "
+        "host 2 has written no heartbeat to the run's folder"
     )
 
 

@@ -14,8 +14,8 @@ from configs import digits
 from perceiver.weights import mapping, native
 from train.guard import preemption
 from train.guard.preemption import Preempted
-from train.report.journal import SPEEDS, read
-from train.run.window import Window
+from train.report.metrics_log import SPEEDS, read
+from train.run.window import MetricWindow
 
 STEPS = 8
 
@@ -49,14 +49,14 @@ def tell():
 
 
 def tell_in_step(step, monkeypatch):
-    add = Window.add
+    add = MetricWindow.add
 
     def telling(self, at, sums):
         add(self, at, sums)
         if at == step:
             tell()
 
-    monkeypatch.setattr(Window, "add", telling)
+    monkeypatch.setattr(MetricWindow, "add", telling)
 
 
 def tell_in_evaluation(number, monkeypatch):
@@ -115,9 +115,9 @@ def test_a_second_signal_is_not_caught():
     before = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))
     try:
         with preemption.listen() as signalled:
-            assert not signalled.reached(0)
+            assert not signalled.should_stop(0)
             tell()
-            assert signalled.reached(1)
+            assert signalled.should_stop(1)
             assert signalled.is_urgent
             assert caught == []
             tell()
@@ -131,7 +131,7 @@ def test_another_thread_does_not_listen():
 
     def listen():
         with preemption.listen() as signalled:
-            handlers.append((signal.getsignal(signal.SIGTERM), signalled.reached(0)))
+            handlers.append((signal.getsignal(signal.SIGTERM), signalled.should_stop(0)))
 
     thread = threading.Thread(target=listen)
     thread.start()

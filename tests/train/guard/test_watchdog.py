@@ -9,7 +9,7 @@ import time
 import jax
 import pytest
 
-from train.guard import exits, heartbeat, watchdog
+from train.guard import exit_codes, heartbeat, watchdog
 from train.guard.watchdog import Watchdog
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -25,7 +25,7 @@ class Bench:
         options = {"slow_step": 10.0, "hang_seconds": 1800.0, "processes": 1} | options
         self.dog = Watchdog(
             folder,
-            say=self.said.append,
+            log=self.said.append,
             process=options.pop("process", 0),
             clock=lambda: self.now,
             leave=self.codes.append,
@@ -36,7 +36,7 @@ class Bench:
     def spend(self, name, step, seconds):
         self.dog.phase(name, step)
         self.now += seconds
-        self.dog.look()
+        self.dog.check()
 
     def train(self, steps, data=0.1, step=0.9):
         for index in range(steps):
@@ -69,7 +69,7 @@ def test_a_slow_step_is_told_once(bench):
     b.dog.phase("step", 8)
     for _ in range(30):
         b.now += 1.0
-        b.dog.look()
+        b.dog.check()
     assert b.said == [
         "step 9 has taken 11 s so far, the last 7 took 1 s (median): it is in 'step' for 9 s"
     ]
@@ -120,11 +120,11 @@ def test_a_hang_ends_the_process_with_names_and_stacks(bench, phase, steps_befor
     b.spend(phase, steps_before, limit - 1.0)
     assert (b.codes, b.printed) == ([], "")
     b.now += 2.0
-    b.dog.look()
-    assert b.codes == [exits.HUNG]
+    b.dog.check()
+    assert b.codes == [exit_codes.HUNG]
     first, *stacks = b.printed.splitlines()
     assert first.startswith(f"no progress for {limit + 1} s in '{phase}' of step {steps_before}: ")
-    assert "code 76; start the command again on all hosts: it begins anew" in first
+    assert "code 76; run the command again on all hosts: it starts from step 0" in first
     assert any("test_watchdog.py" in line for line in stacks)
 
 
@@ -159,10 +159,10 @@ def test_a_host_that_falls_silent_is_told_while_others_wait(bench, tmp_path):
     heartbeat.write(tmp_path / "hosts", quiet)
     for _ in range(3):
         b.now += watchdog._ALONE
-        b.dog.look()
+        b.dog.check()
     (line,) = b.printed.splitlines()
     assert "host 1 (worker-1, process 4242) has been silent for" in line
-    assert "start the command again on all hosts" in line
+    assert "run the command again on all hosts" in line
 
 
 def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
@@ -170,7 +170,7 @@ def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
 ):
     (tmp_path / "checkpoints" / "40").mkdir(parents=True)
     (tmp_path / "checkpoints" / "60.orbax-checkpoint-tmp").mkdir()
-    options = {"slow_step": 10.0, "hang_seconds": 60.0, "say": print, "process": 0}
+    options = {"slow_step": 10.0, "hang_seconds": 60.0, "log": print, "process": 0}
     heartbeat.write(tmp_path / "hosts", peer(1, "data", 41, 1.0))
     error = jax.errors.JaxRuntimeError("Gloo all-reduce failed: connection reset by peer")
     codes = []
@@ -193,9 +193,9 @@ def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
     assert codes == [1]
     last = capsys.readouterr().err
     assert "JaxRuntimeError: Gloo all-reduce failed" in last
-    assert "it ends now" in last
+    assert "this process ends now" in last
     assert "host 1 (worker-1, process 4242) is in 'data' of step 41" in line
-    assert line.endswith("start the command again on all hosts: it resumes at step 40")
+    assert line.endswith("run the command again on all hosts: it resumes at step 40")
 
 
 def test_only_the_first_host_tells_of_others(bench):
@@ -212,11 +212,11 @@ def test_a_folder_that_cannot_be_written_stops_nothing(bench, tmp_path):
     b = bench(processes=2)
     b.train(8)
     b.spend("step", 8, 100.0)
-    assert b.said[0].endswith(": host 1 has left no sign in the run's folder")
+    assert b.said[0].endswith(": host 1 has written no heartbeat to the run's folder")
 
 
 def test_one_process_writes_nothing_and_several_say_goodbye(tmp_path):
-    options = {"slow_step": 10.0, "hang_seconds": 60.0, "say": print, "process": 0}
+    options = {"slow_step": 10.0, "hang_seconds": 60.0, "log": print, "process": 0}
     with Watchdog(tmp_path, processes=1, **options) as dog:
         dog.phase("data", 0)
     assert list(tmp_path.iterdir()) == []
@@ -234,14 +234,14 @@ def test_one_process_writes_nothing_and_several_say_goodbye(tmp_path):
 )
 def test_nonsense_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        Watchdog(tmp_path, say=print, **options)
+        Watchdog(tmp_path, log=print, **options)
 
 
 HANGING = """
 import sys, threading
 from train.guard.watchdog import Watchdog
 
-with Watchdog(sys.argv[1], slow_step=10.0, hang_seconds=0.2, say=print) as dog:
+with Watchdog(sys.argv[1], slow_step=10.0, hang_seconds=0.2, log=print) as dog:
     for step in range(2):
         dog.phase("data", step)
         dog.phase("step", step)
@@ -258,6 +258,6 @@ def test_a_process_that_hangs_ends_by_itself(tmp_path):
         timeout=100,
         check=False,
     )
-    assert done.returncode == exits.HUNG
+    assert done.returncode == exit_codes.HUNG
     assert "in 'step' of step 1: it is in 'step' for" in done.stderr
     assert 'File "<string>", line 9 in <module>' in done.stderr

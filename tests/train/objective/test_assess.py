@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
-from train.objective import assess
+from train.objective import class_metrics
 from train.report import confusion_picture
 
 CLASSES, EXAMPLES = 11, 997
@@ -37,7 +37,7 @@ def predictions(logits):
 
 
 def test_confusions_are_scikit_learns(predictions):
-    matrix = assess.confusions(predictions).matrix(CLASSES)
+    matrix = class_metrics.confusions(predictions).matrix(CLASSES)
     expected = sklearn.confusion_matrix(
         predictions["label"], predictions["top"][:, 0], labels=range(CLASSES)
     )
@@ -45,7 +45,7 @@ def test_confusions_are_scikit_learns(predictions):
 
 
 def test_the_worst_pairs_come_first_and_are_mistakes(predictions):
-    found = assess.confusions(predictions)
+    found = class_metrics.confusions(predictions)
     matrix = found.matrix(CLASSES)
     np.fill_diagonal(matrix, 0)
     worst = found.worst(7)
@@ -67,7 +67,7 @@ def expected_calibration_error(probabilities, right, bins=15):
 
 
 def test_the_calibration_error_is_that_of_its_definition(predictions):
-    found = assess.calibration(predictions)
+    found = class_metrics.calibration(predictions)
     right = predictions["top"][:, 0] == predictions["label"]
     expected = expected_calibration_error(predictions["confidence"], right)
     assert found.error == pytest.approx(expected, rel=1e-9)
@@ -84,7 +84,7 @@ def test_an_edge_belongs_to_the_bin_below(confidence):
         "top": np.array([[0, 1]]),
         "confidence": np.array([confidence]),
     }
-    found = assess.calibration(predictions)
+    found = class_metrics.calibration(predictions)
     assert found.counts.argmax() == round(confidence * 15) - 1
     assert found.error == pytest.approx(1 - confidence)
 
@@ -96,19 +96,19 @@ def test_a_model_as_sure_as_it_is_right_has_no_error():
         "top": np.where(right, 0, 1)[:, None],
         "confidence": np.full(1000, 0.8),
     }
-    assert assess.calibration(predictions).error == pytest.approx(0, abs=1e-12)
+    assert class_metrics.calibration(predictions).error == pytest.approx(0, abs=1e-12)
 
 
 def test_the_table_of_classes_is_scikit_learns(logits, predictions):
     scores, labels = logits
     names = [f"class, {i}" for i in range(CLASSES)]
-    rows = assess.per_class(predictions, names)
+    rows = class_metrics.per_class(predictions, names)
     assert [row["class"] for row in rows] == list(range(CLASSES))
     assert [row["label"] for row in rows] == names
     recalls = sklearn.recall_score(
         labels, predictions["top"][:, 0], labels=range(CLASSES - 1), average=None
     )
-    matrix = assess.confusions(predictions).matrix(CLASSES)
+    matrix = class_metrics.confusions(predictions).matrix(CLASSES)
     np.fill_diagonal(matrix, 0)
     for index, row in enumerate(rows[:-1]):
         of_class = labels == index
@@ -137,7 +137,9 @@ def test_the_table_of_classes_is_scikit_learns(logits, predictions):
 
 def test_the_table_is_a_csv_file(predictions, tmp_path):
     names = [f'class "{i}", ümlaut' for i in range(CLASSES)]
-    path = assess.write_table(tmp_path / "out" / "c.csv", assess.per_class(predictions, names))
+    path = class_metrics.write_table(
+        tmp_path / "out" / "c.csv", class_metrics.per_class(predictions, names)
+    )
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == names
@@ -146,7 +148,7 @@ def test_the_table_is_a_csv_file(predictions, tmp_path):
 
 def test_three_classes_have_no_top_5(rng):
     predictions = predictions_of(*draw_logits(rng, classes=3, examples=29))
-    rows = assess.per_class(predictions, ["a", "b", "c"])
+    rows = class_metrics.per_class(predictions, ["a", "b", "c"])
     assert [row["top_5"] for row in rows] == ["", "", ""]
 
 
@@ -156,8 +158,8 @@ def test_pictures_of_few_and_of_many_classes(rng, classes, tmp_path):
     names = [f"${i}$ a name too long to be written out in full" for i in range(classes)]
     path = confusion_picture.draw(
         tmp_path / "out" / "picture.png",
-        assess.confusions(predictions),
-        assess.calibration(predictions),
+        class_metrics.confusions(predictions),
+        class_metrics.calibration(predictions),
         names,
     )
     with Image.open(path) as picture:
@@ -171,7 +173,7 @@ def test_a_picture_of_a_model_without_mistakes(tmp_path):
         "top": np.arange(41)[:, None],
         "confidence": np.ones(41, "f4"),
     }
-    found = assess.confusions(predictions)
+    found = class_metrics.confusions(predictions)
     assert found.worst(20) == []
-    calibration = assess.calibration(predictions)
+    calibration = class_metrics.calibration(predictions)
     confusion_picture.draw(tmp_path / "p.png", found, calibration, [str(i) for i in range(41)])

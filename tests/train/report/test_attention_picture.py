@@ -39,7 +39,7 @@ def images(rng):
 
 def test_looks_are_those_of_all_maps_at_once(model, weights, images):
     maps = jax.jit(model.attention_maps)(*weights, {"image": images})
-    first, last = attention_picture.look(model, *weights, images)
+    first, last = attention_picture.collect(model, *weights, images)
     assert (first.name, last.name) == ("first", "last")
     for stage, expected in ((first, maps[0]), (last, maps[-1])):
         expected = np.asarray(expected, np.float64).mean(axis=1)  # [B, N, M]
@@ -70,7 +70,7 @@ def test_pictures_of_all_forms(changes, tmp_path, rng):
     model = perceiver.build(SPEC | changes)
     weights = jax.jit(model.init)(jax.random.key(0))
     images = rng.random(size=(2, 12, 20, 3)).astype("f4")
-    stages = attention_picture.look(model, *weights, images)
+    stages = attention_picture.collect(model, *weights, images)
     path = attention_picture.draw(tmp_path / "out" / "attention.png", images, stages)
     with Image.open(path) as picture:
         columns = 1 + 7 * len(stages)
@@ -84,4 +84,4 @@ def test_a_model_without_latents_has_nothing_to_show():
         def attention_maps(self, params, net_state, inputs):
             return []
 
-    assert attention_picture.look(Network(), {}, {}, np.zeros((2, 5, 7, 3), "f4")) == []
+    assert attention_picture.collect(Network(), {}, {}, np.zeros((2, 5, 7, 3), "f4")) == []

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from train.report import journal
+from train.report import metrics_log
 
 
 def strict(constant):
@@ -25,24 +25,26 @@ def path(tmp_path):
 
 def test_rows_come_back_as_they_were(path):
     rows = [{"step": 5, "loss": 0.1, "lr": 1e-30}, {"step": 5, "validation/loss": 1 / 3}]
-    record = journal.Journal(path)
+    record = metrics_log.MetricsLog(path)
     for row in rows:
         record.append(row)
-    assert journal.read(path) == rows  # before close: nothing waits
+    assert metrics_log.read(path) == rows  # before close: nothing waits
     record.close()
 
 
 def test_float32_losses_come_back_to_the_bit(path, rng):
     losses = rng.normal(size=101).astype("f4")
-    record = journal.Journal(path)
+    record = metrics_log.MetricsLog(path)
     for step, loss in enumerate(losses, start=1):
         record.append({"step": np.int32(step), "loss": loss})
     record.close()
-    np.testing.assert_array_equal(np.float32([row["loss"] for row in journal.read(path)]), losses)
+    np.testing.assert_array_equal(
+        np.float32([row["loss"] for row in metrics_log.read(path)]), losses
+    )
 
 
 def test_what_is_not_finite_becomes_null_not_nan(path):
-    record = journal.Journal(path)
+    record = metrics_log.MetricsLog(path)
     record.append({"step": 1, "a": math.nan, "b": math.inf, "c": np.float32("-inf"), "d": 2.0})
     record.close()
     row = json.loads(path.read_text(), parse_constant=strict)
@@ -52,11 +54,11 @@ def test_what_is_not_finite_becomes_null_not_nan(path):
 def test_resuming_removes_what_came_after_and_keeps_the_rest_untouched(path):
     rows = [{"step": step, "loss": 1.0} for step in (3, 6, 9)]
     write(path, [rows[0], rows[1], {"step": 6, "validation/loss": 2.0}, rows[2]])
-    record = journal.Journal(path, start_step=6)
+    record = metrics_log.MetricsLog(path, start_step=6)
     record.append({"step": 9, "loss": 7.0})
     record.close()
     assert record.dropped == 1
-    assert journal.read(path) == [
+    assert metrics_log.read(path) == [
         *rows[:2],
         {"step": 6, "validation/loss": 2.0},
         {"step": 9, "loss": 7.0},
@@ -67,41 +69,41 @@ def test_resuming_removes_what_came_after_and_keeps_the_rest_untouched(path):
 def test_a_half_written_last_line_is_passed_over_and_removed(path, tail):
     rows = [{"step": 3, "loss": 1.0}]
     write(path, rows, tail)
-    assert journal.read(path) == rows
-    record = journal.Journal(path, start_step=12)
+    assert metrics_log.read(path) == rows
+    record = metrics_log.MetricsLog(path, start_step=12)
     record.append({"step": 15, "loss": 2.0})
     record.close()
     assert record.dropped == 1
-    assert journal.read(path) == [*rows, {"step": 15, "loss": 2.0}]
+    assert metrics_log.read(path) == [*rows, {"step": 15, "loss": 2.0}]
 
 
 def test_a_last_line_that_lacks_only_its_end_is_kept(path):
     write(path, [{"step": 3}], b'{"step": 6}')
-    record = journal.Journal(path, start_step=6)
+    record = metrics_log.MetricsLog(path, start_step=6)
     record.append({"step": 9})
     record.close()
     assert record.dropped == 0
-    assert [row["step"] for row in journal.read(path)] == [3, 6, 9]
+    assert [row["step"] for row in metrics_log.read(path)] == [3, 6, 9]
 
 
 @pytest.mark.parametrize("line", [b"{", b"[1]", b'{"loss": 1.0}', b'{"step": "3"}'])
 def test_a_broken_line_in_the_middle_is_named_by_read_and_removed_by_resuming(path, line):
     write(path, [{"step": 3}], line + b'\n{"step": 6}\n')
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 2 is not .* delete that line"):
-        journal.read(path)
-    journal.Journal(path, start_step=6).close()
-    assert [row["step"] for row in journal.read(path)] == [3, 6]
+        metrics_log.read(path)
+    metrics_log.MetricsLog(path, start_step=6).close()
+    assert [row["step"] for row in metrics_log.read(path)] == [3, 6]
 
 
 def test_an_evaluation_repeated_where_the_run_resumes_is_told_once(path):
     write(path, [{"step": 6, "loss": 1.0}, {"step": 6, "validation/loss": 2.0}])
-    record = journal.Journal(path, start_step=6)
+    record = metrics_log.MetricsLog(path, start_step=6)
     record.append({"step": 6, "validation/loss": 2.0})
     record.append({"step": 6, "test/loss": 3.0})
     record.append({"step": 9, "loss": 1.0})
     record.append({"step": 9, "validation/loss": 2.0})
     record.close()
-    assert [list(row)[1] for row in journal.read(path)] == [
+    assert [list(row)[1] for row in metrics_log.read(path)] == [
         "loss",
         "validation/loss",
         "test/loss",
@@ -119,17 +121,17 @@ def test_a_crash_while_cutting_back_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk on fire"):
-        journal.Journal(path, start_step=3)
+        metrics_log.MetricsLog(path, start_step=3)
     assert path.read_bytes() == before
 
 
 def test_a_missing_journal_is_named(path):
     with pytest.raises(FileNotFoundError, match=r"metrics\.jsonl does not exist"):
-        journal.read(path)
+        metrics_log.read(path)
 
 
 def _append_and_die(path):
-    record = journal.Journal(path)
+    record = metrics_log.MetricsLog(path)
     for step in range(1, 8):
         record.append({"step": step, "loss": float(step)})
     os.kill(os.getpid(), signal.SIGKILL)
@@ -141,4 +143,4 @@ def test_a_killed_process_loses_no_line(path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert [row["step"] for row in journal.read(path)] == [*range(1, 8)]
+    assert [row["step"] for row in metrics_log.read(path)] == [*range(1, 8)]

@@ -47,10 +47,10 @@ def test_spans_that_cannot_be_are_refused(tmp_path, span, remedy):
 
 def test_the_span_is_traced_and_no_more(tmp_path, calls):
     told = []
-    with Profile("3:5", tmp_path, steps=10, say=told.append) as profile:
+    with Profile("3:5", tmp_path, steps=10, log=told.append) as profile:
         seen = walk(profile, range(11), calls)
     assert seen == {3: [str(tmp_path / "profile")], 5: ["stop"]}
-    assert told == [f"profile of the steps from 3 to 5: {tmp_path / 'profile'}"]
+    assert told == [f"profile of steps 3 to 5: {tmp_path / 'profile'}"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from train.report import journal
-from train.report.report import Report
+from train.report import metrics_log
+from train.report.report import RunReport
 
 
 class Clock:
@@ -39,10 +39,10 @@ def clock():
     return Clock()
 
 
-def make(tmp_path, clock, stream=None, **changes) -> Report:
+def make(tmp_path, clock, stream=None, **changes) -> RunReport:
     stream = io.StringIO() if stream is None else stream
     fixed = {"batch_size": 32, "clock": clock, "stream": stream, "memory": dict}
-    return Report(tmp_path, 100, **(fixed | changes))
+    return RunReport(tmp_path, 100, **(fixed | changes))
 
 
 def events(folder) -> list[Event]:
@@ -71,7 +71,7 @@ def test_every_outlet_tells_the_same_story(tmp_path, clock):
         clock.now += 3.375
         report.write(10, {"loss": np.float32(0.5), "lr": 2e-3})
         report.write(10, {"accuracy": 0.8125}, prefix="validation")
-    assert journal.read(tmp_path / "metrics.jsonl") == [
+    assert metrics_log.read(tmp_path / "metrics.jsonl") == [
         {
             "step": 10,
             "loss": 0.5,
@@ -109,7 +109,7 @@ def test_utilisation_and_memory_are_told_with_training_alone(tmp_path, clock):
         clock.now += 4.5
         report.write(10, {"loss": 1.0})  # 64 examples/s: 24 TFLOP/s of each device's 32
         report.write(10, {"loss": 1.0}, prefix="validation")
-    training, validation = journal.read(tmp_path / "metrics.jsonl")
+    training, validation = metrics_log.read(tmp_path / "metrics.jsonl")
     assert (training["tflops_per_device"], training["mfu"]) == (24.0, 0.75)
     assert {name: training[name] for name in memory} == memory
     assert validation == {"step": 10, "validation/loss": 1.0}
@@ -117,7 +117,7 @@ def test_utilisation_and_memory_are_told_with_training_alone(tmp_path, clock):
     told = {tag: value for _, tag, value in scalars(tmp_path)}
     assert (told["mfu"], told["device_memory_gib"]) == (0.75, 40.25)
     # What differs between a run and its repetition is named, so that the rest can be compared.
-    assert training.keys() - set(journal.SPEEDS) == {"step", "loss"}
+    assert training.keys() - set(metrics_log.SPEEDS) == {"step", "loss"}
 
 
 def test_an_unknown_peak_leaves_only_the_share_out(tmp_path, clock):
@@ -127,16 +127,16 @@ def test_an_unknown_peak_leaves_only_the_share_out(tmp_path, clock):
             pass
         clock.now += 4.5
         report.write(10, {})
-    (row,) = journal.read(tmp_path / "metrics.jsonl")
+    (row,) = metrics_log.read(tmp_path / "metrics.jsonl")
     assert row["tflops_per_device"] == 16.0
     assert "mfu" not in row
     assert "MFU" not in stream.getvalue()
 
 
 def test_memory_is_measured_by_default(tmp_path, clock):
-    with Report(tmp_path, 100, batch_size=32, clock=clock, stream=io.StringIO()) as report:
+    with RunReport(tmp_path, 100, batch_size=32, clock=clock, stream=io.StringIO()) as report:
         report.write(10, {"loss": 1.0})
-    (row,) = journal.read(tmp_path / "metrics.jsonl")
+    (row,) = metrics_log.read(tmp_path / "metrics.jsonl")
     assert row["host_memory_gib"] > 0.05
 
 
@@ -152,7 +152,7 @@ def test_speeds_leave_compilation_and_pauses_out_and_the_time_left_counts_pauses
         report.write(31, {})  # 10 steps in 20 s of training, 50 s in all
         clock.now += 5
         report.write(41, {})  # 10 steps in 5 s
-    rows = journal.read(tmp_path / "metrics.jsonl")
+    rows = metrics_log.read(tmp_path / "metrics.jsonl")
     assert [row["steps_per_second"] for row in rows] == [0.5, 2.0]
     # 69 steps at 5 s, then 59 steps at 55 s / 20 steps.
     assert re.findall(r"ETA (\S+)", stream.getvalue()) == ["5:45", "2:42"]
@@ -165,7 +165,7 @@ def test_without_a_timed_first_step_the_first_report_starts_the_clock(tmp_path, 
         clock.now += 4
         report.write(30, {"loss": 1.0})
         report.write(30, {"loss": 1.0})  # no step since: no speed
-    rows = journal.read(tmp_path / "metrics.jsonl")
+    rows = metrics_log.read(tmp_path / "metrics.jsonl")
     assert [row.get("steps_per_second") for row in rows] == [None, 5.0, None]
 
 
@@ -182,7 +182,7 @@ def test_long_times_left_show_hours(tmp_path, clock):
 def test_on_a_terminal_the_progress_line_is_rewritten_and_the_others_stay(tmp_path, clock):
     stream = Terminal()
     with make(tmp_path, clock, stream) as report:
-        report.say("hello")
+        report.log("hello")
         report.write(7, {"loss": 123.456789})
         report.write(8, {"loss": 1.0})
         report.write(8, {"loss": 2.0}, prefix="validation")
@@ -208,7 +208,7 @@ def test_the_progress_line_shows_the_chosen_metrics_in_order(tmp_path, clock):
     with make(tmp_path, clock, stream, shown=("loss", "accuracy", "absent")) as report:
         report.write(7, {"accuracy": 0.5, "grad_norm": 3.0, "loss": 1.0})
     assert stream.getvalue() == "step   7/100  loss 1  accuracy 0.5\n"
-    assert journal.read(tmp_path / "metrics.jsonl")[0]["grad_norm"] == 3.0
+    assert metrics_log.read(tmp_path / "metrics.jsonl")[0]["grad_norm"] == 3.0
 
 
 @pytest.mark.filterwarnings("error")
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_is_shown_and_recorded(tmp_path, clock):
     with make(tmp_path, clock, stream) as report:
         report.write(7, {"loss": float("nan"), "lr": 1.0})
     assert "loss nan" in stream.getvalue()
-    assert journal.read(tmp_path / "metrics.jsonl") == [{"step": 7, "loss": None, "lr": 1.0}]
+    assert metrics_log.read(tmp_path / "metrics.jsonl") == [{"step": 7, "loss": None, "lr": 1.0}]
     assert scalars(tmp_path) == [(7, "lr", 1.0)]
 
 
@@ -228,7 +228,7 @@ def test_a_resumed_run_hides_what_its_last_life_wrote_beyond_the_checkpoint(tmp_
     stream = io.StringIO()
     with make(tmp_path, clock, stream, start_step=20) as report:
         report.write(30, {"loss": 0.5})
-    rows = [(row["step"], row["loss"]) for row in journal.read(tmp_path / "metrics.jsonl")]
+    rows = [(row["step"], row["loss"]) for row in metrics_log.read(tmp_path / "metrics.jsonl")]
     assert rows == [(10, 10.0), (20, 20.0), (30, 0.5)]
     assert "removed 1 line of an earlier process" in stream.getvalue()
     # Within the same second, yet no file was overwritten; and TensorBoard is told to purge.
@@ -242,7 +242,7 @@ def test_other_hosts_write_nothing(tmp_path, clock):
     folder = tmp_path / "run"
     with make(folder, clock, stream, active=False) as report:
         with report.compiling(), report.paused(), report.waiting():
-            report.say("hello")
+            report.log("hello")
         report.write(7, {"loss": 1.0})
     assert stream.getvalue() == ""
     assert not folder.exists()

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from train.report.speed import Speed, Watch
+from train.report.speed import DeviceWatch, Speed
 
 
 class Clock:
@@ -43,7 +43,7 @@ def test_waiting_is_told_as_a_share_and_the_rest_per_step(speed, clock):
         "step_seconds": 1.5,
         "data_wait": 0.25,
     }
-    assert speed.words(5, found) == ["0.5 steps/s", "16 examples/s", "data 25 %", "ETA 3:10"]
+    assert speed.summary(5, found) == ["0.5 steps/s", "16 examples/s", "data 25 %", "ETA 3:10"]
     clock.now += 7  # a new window starts without a wait
     assert speed.measure(12)["data_wait"] == 0.0
 
@@ -106,10 +106,10 @@ def settled(watch):
 
 
 def test_the_watch_knows_when_the_device_became_idle(clock):
-    with Watch(clock) as watch:
+    with DeviceWatch(clock) as watch:
         assert watch.idle_since() == -math.inf
         first = Outputs()
-        watch.follow(first)
+        watch.track(first)
         clock.now += 3
         assert watch.idle_since() == math.inf
         first.done.set()
@@ -119,10 +119,10 @@ def test_the_watch_knows_when_the_device_became_idle(clock):
 
 
 def test_the_host_is_at_most_one_step_ahead():
-    with Watch() as watch:
+    with DeviceWatch() as watch:
         steps = [Outputs() for _ in range(3)]
-        watch.follow(steps[0])
-        ahead = threading.Thread(target=lambda: (watch.follow(steps[1]), watch.follow(steps[2])))
+        watch.track(steps[0])
+        ahead = threading.Thread(target=lambda: (watch.track(steps[1]), watch.track(steps[2])))
         ahead.start()
         ahead.join(timeout=0.05)
         assert ahead.is_alive()  # the first step is not over
@@ -140,7 +140,7 @@ def test_what_went_wrong_on_the_device_is_raised():
         def block_until_ready(self):
             raise RuntimeError("out of memory")
 
-    with Watch() as watch:
-        watch.follow(Broken())
+    with DeviceWatch() as watch:
+        watch.track(Broken())
         with pytest.raises(RuntimeError, match="out of memory"):
             settled(watch)

@@ -17,16 +17,16 @@ import numpy as np
 from perceiver.weights.deepmind.pickles.arrays import MEANINGS, Array
 from perceiver.weights.deepmind.pickles.instructions import run
 from perceiver.weights.deepmind.pickles.machine import Machine, describe
-from perceiver.weights.deepmind.pickles.source import Source, Text, UnsafePickleError
-from perceiver.weights.stored import Stored
+from perceiver.weights.deepmind.pickles.source import PickledText, Source, UnsafePickleError
+from perceiver.weights.stored import StoredArray
 
 __all__ = ["UnsafePickleError", "read"]
 
 MAX_DEPTH = 64
 MAX_ITEMS = 20_000  # as they appear: what the file holds once, it can show exponentially often
 _REMEDY = (
-    "only numpy arrays, numbers and strings in nested dicts are read; in the program that made the "
-    "file, turn everything into that (np.asarray for arrays) and pickle it again"
+    "only numpy arrays, numbers and strings in nested dicts are supported; in the program that "
+    "made the file, convert everything to these (np.asarray for arrays) and pickle it again"
 )
 _TORCH = "load it with torch and save it as safetensors"
 _PAGE = "page: the download failed"
@@ -45,7 +45,7 @@ _LOOKS = {  # the first bytes of other files
 
 
 def read(path: str | os.PathLike) -> Mapping[str, Any]:
-    """Returns a file's nested dicts; arrays and numpy scalars are `Stored`, not read yet.
+    """Returns a file's nested dicts; arrays and numpy scalars are `StoredArray`, not read yet.
 
     Other values are None, bool, int, float, str, and tuples of all these.
 
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike) -> Mapping[str, Any]:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if looks := _looks_like(file.read(512)):
-            raise UnsafePickleError(f"{path} is no pickle of weights: it looks like {looks}")
+            raise UnsafePickleError(f"{path} is not a pickle of weights: it looks like {looks}")
         machine = Machine(Source(file, status.st_size), MEANINGS)
         try:
             root = run(machine)
@@ -106,8 +106,8 @@ class _Reader:
             return tuple(self.plain(value, (*keys, str(i))) for i, value in enumerate(node))
         if type(node) is Array and node.dtype is not None:
             dtype = node.dtype.newbyteorder("=")
-            return Stored(node.shape, dtype, lambda: self.load(node, where))
-        if type(node) is Text and node.value is not None:
+            return StoredArray(node.shape, dtype, lambda: self.load(node, where))
+        if type(node) is PickledText and node.value is not None:
             return node.value
         if node is None or type(node) in (bool, int, float):
             return node

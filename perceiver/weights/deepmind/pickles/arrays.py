@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from perceiver.weights.deepmind.pickles.machine import Global, Machine, describe
-from perceiver.weights.deepmind.pickles.source import Run, Text
+from perceiver.weights.deepmind.pickles.source import ByteRange, PickledText
 
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _MAX_AXES = 32
@@ -27,7 +27,9 @@ class Dtype:
 
     def build(self, machine: Machine, state: Any) -> None:
         """Accepts what numpy writes for plain numbers: (3, order, then nothing special)."""
-        order = state[1].value if type(state) is tuple and _types(state[:2], int, Text) else None
+        order = (
+            state[1].value if type(state) is tuple and _types(state[:2], int, PickledText) else None
+        )
         if (
             order not in tuple("<>|=")
             or state[0] != 3
@@ -47,7 +49,7 @@ class Array:
 
     shape: tuple[int, ...] = ()
     dtype: np.dtype | None = None
-    run: Run | None = None
+    run: ByteRange | None = None
     axes: tuple[int, ...] = ()  # the order of axes in the file; empty: as in the shape
 
     def build(self, machine: Machine, state: Any) -> None:
@@ -73,7 +75,7 @@ class Array:
             sizes = ", ".join(map(str, shape[:4])) + ", ..." * (len(shape) > 4)
             raise ValueError(f"no array has the shape ({sizes})")
         size = math.prod(shape) * dtype.numpy.itemsize
-        if type(data) is not Run:
+        if type(data) is not ByteRange:
             raise ValueError(f"an array's data is {describe(data)}, not bytes")
         found = data.length
         if data.encoding:
@@ -111,7 +113,7 @@ def _from_buffer(
     machine: Machine, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
 ) -> Array:
     """Protocol 5 of numpy 1.26 and later; `axes` transpose what `shape` describes."""
-    order = order.value if type(order) is Text else None
+    order = order.value if type(order) is PickledText else None
     if type(dtype) is not Dtype or order not in ("C", "F", "K") or (order == "K") == (axes is None):
         raise ValueError(f"an array of {describe(dtype)} in the unknown order {order!r}")
     array = Array()
@@ -129,7 +131,7 @@ def _from_buffer(
 
 
 def _dtype(machine: Machine, code: Any, align: Any, copy: Any) -> Dtype:
-    code = code.value if type(code) is Text else None
+    code = code.value if type(code) is PickledText else None
     if code not in _DTYPES:
         raise ValueError(f"dtype {code!r}; known: {', '.join(sorted(_DTYPES))}")
     return Dtype(code)
@@ -143,15 +145,19 @@ def _scalar(machine: Machine, dtype: Any, data: Any) -> Array:
     return array
 
 
-def _encode(machine: Machine, text: Any, encoding: Any) -> Run:
+def _encode(machine: Machine, text: Any, encoding: Any) -> ByteRange:
     """How protocols 0-2 write bytes: as text whose characters are the bytes."""
-    if type(text) is not Text or type(encoding) is not Text or encoding.value != "latin1":
+    if (
+        type(text) is not PickledText
+        or type(encoding) is not PickledText
+        or encoding.value != "latin1"
+    ):
         raise ValueError(f"the pickle encodes {describe(text)} as {describe(encoding)}")
     return text.run
 
 
-def _no_bytes(machine: Machine) -> Run:
-    return Run(0, 0)
+def _no_bytes(machine: Machine) -> ByteRange:
+    return ByteRange(0, 0)
 
 
 def _mapping(machine: Machine, items: Any = None) -> dict:

@@ -24,7 +24,7 @@ def run(machine: Machine) -> Any:
         if name == "STOP":
             break
         if name is None:
-            raise ValueError(f"{code!r} is no instruction of a pickle")
+            raise ValueError(f"{code!r} is not a pickle opcode")
         if name not in _INSTRUCTIONS:
             raise ValueError(f"instruction {name}: {_REFUSED[name]}")
         _INSTRUCTIONS[name](machine)

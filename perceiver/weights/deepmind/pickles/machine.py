@@ -3,7 +3,7 @@
 Most of a pickle's instructions push plain values and collect them in containers; two import an
 object by name and call it, and that is how opening a pickle can run anything. Here a name is looked
 up in a table of the caller's, whose functions return plain descriptions; what is not in the table
-ends the reading. Long data is not read either: a `Run` says where in the file it lies.
+ends the reading. Long data is not read either: a `ByteRange` says where in the file it lies.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perceiver.weights.deepmind.pickles.source import Run, Source, Text
+from perceiver.weights.deepmind.pickles.source import ByteRange, PickledText, Source
 
 _ITEMS = ("_mapping", "_storage", "_dict")  # the attribute of a mapping type that holds its items
 
@@ -50,7 +50,7 @@ class Machine:
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise ValueError("the pickle takes a value that is not there")
+            raise ValueError("the pickle takes a value that does not exist")
         return self.stack.pop()
 
     def pop_many(self, count: int) -> list[Any]:
@@ -58,7 +58,7 @@ class Machine:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise ValueError("the pickle takes values up to a mark that is not there")
+            raise ValueError("the pickle takes values up to a mark that does not exist")
         mark = self.marks.pop()
         values, self.stack[mark:] = self.stack[mark:], []
         return values
@@ -67,7 +67,7 @@ class Machine:
 
     def get(self, index: int) -> None:
         if index not in self.memo:
-            raise ValueError(f"the pickle refers to value {index:,}, which is not there")
+            raise ValueError(f"the pickle refers to value {index:,}, which does not exist")
         self.push(self.memo[index])
 
     def put(self, index: int) -> None:
@@ -90,7 +90,7 @@ class Machine:
             raise ValueError("the pickle sets items of something that is not a mapping")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # Only strings are ever hashed: the hash of nested tuples can take for ever.
-            if type(key) is not Text or key.value is None:
+            if type(key) is not PickledText or key.value is None:
                 raise ValueError(f"a key of a mapping is {describe(key)}; keys are short strings")
             if key.value in target:
                 raise ValueError(f"the key {key.value!r} appears twice in one mapping")
@@ -104,7 +104,7 @@ class Machine:
     # Names and calls.
 
     def push_global(self, module: Any, name: Any) -> None:
-        if not (type(module) is type(name) is Text and module.value and name.value):
+        if not (type(module) is type(name) is PickledText and module.value and name.value):
             raise ValueError("the pickle names a Python object by something that is not text")
         self.push(self.known(f"{module.value}.{name.value}"))
 
@@ -123,7 +123,7 @@ class Machine:
         try:
             inspect.signature(meaning).bind(self, *args)
         except TypeError as error:
-            raise ValueError(f"the pickle calls {function.name} wrongly: {error}") from error
+            raise ValueError(f"the pickle calls {function.name} incorrectly: {error}") from error
         self.push(meaning(self, *args))
 
     def build(self) -> None:
@@ -155,9 +155,9 @@ def describe(value: Any) -> str:
     """Says what a value is, in few words, without following its contents."""
     if isinstance(value, Global):
         return value.name
-    if isinstance(value, Text):
+    if isinstance(value, PickledText):
         return f"the string {value.value[:60]!r}" if value.value is not None else "a long string"
-    names = {Run: "bytes", dict: "a mapping", list: "a list", tuple: "a tuple"}
+    names = {ByteRange: "bytes", dict: "a mapping", list: "a list", tuple: "a tuple"}
     if value is None or isinstance(value, bool | int | float):
         return f"{value!r}"
     name = type(value).__name__.lower()

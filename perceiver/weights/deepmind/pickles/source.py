@@ -18,7 +18,7 @@ class UnsafePickleError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Run:
+class ByteRange:
     """Bytes of the file, not read: as they stand, or encoded as text of the characters 0-255."""
 
     offset: int
@@ -52,11 +52,11 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Text:
+class PickledText:
     """A string: its value if it is short, and its place."""
 
     value: str | None
-    run: Run
+    run: ByteRange
 
 
 class Source:
@@ -111,19 +111,19 @@ class Source:
         """Returns a line that holds a number."""
         text = self.line(limit=40)
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is no number")
+            raise ValueError(f"{text!r} is not a number")
         return text
 
-    def data(self, length: int) -> Run:
+    def data(self, length: int) -> ByteRange:
         """Passes over data."""
-        return Run(self.skip(length), length)
+        return ByteRange(self.skip(length), length)
 
-    def text(self, length: int) -> Text:
+    def text(self, length: int) -> PickledText:
         """Reads short UTF-8 text, passes over long text."""
-        run = Run(self.skip(length), length, "utf-8")
-        return Text(self._decode(run), run)
+        run = ByteRange(self.skip(length), length, "utf-8")
+        return PickledText(self._decode(run), run)
 
-    def text_line(self) -> Text:
+    def text_line(self) -> PickledText:
         """Text of protocol 0: raw bytes and backslash escapes up to the end of the line."""
         self.file.seek(self.position)
         length = 0
@@ -132,10 +132,10 @@ class Source:
                 raise ValueError("the file is truncated: it ends within a line")
             length += len(block)
         length += len(block)
-        run = Run(self.skip(length), length - 1, "raw-unicode-escape")
-        return Text(self._decode(run), run)
+        run = ByteRange(self.skip(length), length - 1, "raw-unicode-escape")
+        return PickledText(self._decode(run), run)
 
-    def _decode(self, run: Run) -> str | None:
+    def _decode(self, run: ByteRange) -> str | None:
         if run.length > SHORT:
             return None
         self.file.seek(run.offset)

@@ -85,7 +85,11 @@ def test_latents_and_attention_are_told_by_modality(model, clip):
     [
         (np.zeros((2, 8, 12, 3), np.float32), None, r"must be uint8 \[frames, height, width, 3\]"),
         (np.zeros((0, 8, 12, 3), np.uint8), None, r"got uint8 \(0, 8, 12, 3\)"),
-        (np.zeros((2, 8, 12, 3), np.uint8), np.zeros(999), "999 audio samples do not fit 2 frames"),
+        (
+            np.zeros((2, 8, 12, 3), np.uint8),
+            np.zeros(999),
+            "999 audio samples do not match 2 frames",
+        ),
         (np.zeros((2, 8, 12, 3), np.uint8), np.full(64, 3.0), "must lie in .* but reaches 3"),
         (np.zeros((2, 8, 12, 3), np.uint8), np.full(64, np.nan), "must lie in"),
         (np.zeros((2, 8, 12, 3), np.uint8), np.zeros(64, int), "int16 or floating"),

@@ -26,7 +26,7 @@ class Recording:
     reason: str  # empty when ok
 
 
-def judge(
+def classify(
     frames: list[bytes],
     audio: np.ndarray,
     covered: Sequence[float],
@@ -43,17 +43,17 @@ def judge(
       faults: what went wrong on the way.
     """
     if not frames and not len(audio):
-        reason = _first(faults) or "no picture and no sound there"
+        reason = _first(faults) or "neither video nor audio at this place"
         return Recording(frames=[], audio=audio, status="broken", reason=reason)
     found: dict[str, str] = {}
     if min(covered) < SHORT * seconds:
         found["short"] = f"{min(covered):.2f} of {seconds:.2f} s"
     if not len(audio):
-        found["silent"] = "no sound"
+        found["silent"] = "no audio"
     elif np.abs(audio.astype(np.int32)).max() < SILENCE:
-        found["silent"] = "sound of silence"
+        found["silent"] = "silent audio"
     if not frames:
-        found["no_picture"] = "no picture"
+        found["no_picture"] = "no video"
     reasons = [*found.values(), *([_first(faults)] if faults else [])]
     status = max(found, key=STATUSES.index, default="ok")
     return Recording(frames=frames, audio=audio, status=status, reason="; ".join(reasons))

@@ -84,7 +84,7 @@ def append(folder: os.PathLike, words: Sequence[str]) -> dict[str, Any]:
         _append_line(folder / STARTS, json.dumps(row).encode() + b"\n")
     except OSError as error:
         # A run that cannot write here ends at its first save, with an error of its own.
-        logging.warning("this start of the run is not in %s: %s", folder / STARTS, error)
+        logging.warning("cannot record this start of the run in %s: %s", folder / STARTS, error)
     return row
 
 

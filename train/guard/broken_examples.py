@@ -16,29 +16,29 @@ class BrokenExamples:
     """Collects the broken examples of all splits.
 
     Args:
-        say: Prints a line.
+        log: Prints a line.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self._say = say
+    def __init__(self, log: Callable[[str], None]):
+        self._log = log
         self._reasons: dict[tuple[str, int], str] = {}  # (split, index) -> "name: reason"
 
-    def look(self, split: str, batches: HasBroken) -> None:
-        """Says those of a split that are new."""
+    def log_new(self, split: str, batches: HasBroken) -> None:
+        """Logs the new ones of a split."""
         for index, reason in batches.broken.items():
             if (split, index) not in self._reasons:
                 self._reasons[split, index] = reason
-                self._say(f"broken {split} example, skipped: {reason}")
+                self._log(f"broken {split} example, skipped: {reason}")
 
     def names(self) -> list[str]:
         """Names of all of them, in the order they were met."""
         return [reason.partition(": ")[0] for reason in self._reasons.values()]
 
     def summarise(self) -> None:
-        """Says how many there were and their names; nothing if all examples could be read."""
+        """Logs how many there were and their names; nothing if all examples could be read."""
         names = self.names()
         if not names:
             return
         many = "1 broken example was" if len(names) == 1 else f"{len(names)} broken examples were"
         rest = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-        self._say(f"{many} skipped: {', '.join(names[:NAMES])}{rest}")
+        self._log(f"{many} skipped: {', '.join(names[:NAMES])}{rest}")

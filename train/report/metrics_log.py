@@ -27,7 +27,7 @@ SPEEDS = (
 )
 
 
-class Journal:
+class MetricsLog:
     """Appends rows to a file, after cutting it back to the step that the run resumes at."""
 
     def __init__(self, path: str | os.PathLike[str], *, start_step: int = 0):

@@ -19,7 +19,7 @@ MASKED = slice(51, 60)  # " missing."
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class ReferenceOutputs:
     """One input of a released model and parts of its output."""
 
     model: str  # a name in released.MODELS
@@ -40,7 +40,7 @@ def masked_sentence(length: int = 2048) -> dict[str, np.ndarray]:
 
 
 RECORDS = (
-    Record(
+    ReferenceOutputs(
         model="masked-lm-bytes",
         inputs=masked_sentence,
         logits=(

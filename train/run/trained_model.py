@@ -27,7 +27,7 @@ _FREE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """Weights on the devices of an experiment's placement."""
 
     experiment: Experiment
@@ -37,7 +37,7 @@ class Trained:
     notices: tuple[str, ...] = ()  # what a user should know before believing a number
 
 
-def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
+def from_run(folder: str | os.PathLike, config: Any = None) -> TrainedModel:
     """Returns the last checkpoint of a run.
 
     Args:
@@ -52,8 +52,8 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> Trained:
     with Checkpoints(folders.of(folder) / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
-        raise FileNotFoundError(f"{folder} has no checkpoint yet; go on training it")
-    return Trained(experiment, restored.state, source=str(folder), step=restored.step)
+        raise FileNotFoundError(f"{folder} has no checkpoint yet; continue training it")
+    return TrainedModel(experiment, restored.state, source=str(folder), step=restored.step)
 
 
 def config_here(folder: str | os.PathLike) -> Any:
@@ -64,7 +64,7 @@ def config_here(folder: str | os.PathLike) -> Any:
     return config
 
 
-def from_weights(config: Any, source: str) -> Trained:
+def from_weights(config: Any, source: str) -> TrainedModel:
     """Returns any weights in the experiment of a config.
 
     Args:
@@ -87,7 +87,7 @@ def from_weights(config: Any, source: str) -> Trained:
         *differing_usage(saved.usage, experiment.task.usage),
         *differing_kernel(saved.model.spec, spec),
     )
-    return Trained(experiment, experiment.placement.place(state), source, notices=notices)
+    return TrainedModel(experiment, experiment.placement.place(state), source, notices=notices)
 
 
 def _check_spec(theirs: specs.Backbone, ours: specs.Backbone, source: str) -> None:
@@ -100,7 +100,7 @@ def _check_spec(theirs: specs.Backbone, ours: specs.Backbone, source: str) -> No
     ]
     if rows:
         raise ValueError(
-            f"--weights={source} holds another model than --config; choose the variant that it is, "
+            f"--weights={source} holds another model than --config; choose the matching variant, "
             "or set --config.model.FIELD:\n  " + "\n  ".join(rows)
         )
 
@@ -118,7 +118,7 @@ def differing_usage(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[
         where = f"class {places[0]} is {old[places[0]]!r} there and {new[places[0]]!r} here; "
         notices.append(
             f"labels: {len(places) or abs(len(old) - len(new))} of {len(new)} names differ; "
-            f"{where if places else ''}look whether the classes are in the same order"
+            f"{where if places else ''}check whether the classes are in the same order"
         )
     return notices
 
@@ -128,7 +128,9 @@ def differing_kernel(theirs: specs.Spec, ours: specs.Spec) -> list[str]:
     old, new = (getattr(spec, "kernel", "auto") for spec in (theirs, ours))
     if old == new or not {old, new} & attention.APPROXIMATE:
         return []
-    return [f"kernel: the weights were used with {old}, this model has {new}: tune them to it"]
+    return [
+        f"kernel: the weights were used with {old}, this model has {new}: fine-tune them for it"
+    ]
 
 
 def _is_close(old: float | Sequence[float], new: float | Sequence[float]) -> bool:
