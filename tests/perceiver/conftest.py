@@ -1,5 +1,7 @@
 """What the tests of the library share: tiny models of all kinds, and parameters worth testing."""
 
+import functools
+
 import haiku as hk
 import jax
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 
 import perceiver
 from perceiver.kinds import usage
+from perceiver.kinds.released import MODELS
+from perceiver.summary import summarize
 from perceiver.weights import native
 
 # Sizes are distinct primes where heads allow it, so that swapped axes cannot pass unseen.
@@ -124,6 +128,28 @@ def transformer_spec() -> dict:
 def small_text_spec() -> dict:
     """A text model that Hugging Face's class can be."""
     return dict(SMALL_TEXT_SPEC)
+
+
+@functools.cache
+def _trees(name: str):
+    return jax.eval_shape(perceiver.build(MODELS[name]).init, jax.random.key(0))
+
+
+@functools.cache
+def _summary(name: str) -> dict:
+    return summarize(MODELS[name], batch_size=256)
+
+
+@pytest.fixture(scope="session")
+def trees_of():
+    """A released model's parameters and state, as shapes, traced once: trees_of(name)."""
+    return _trees
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """A released model's summary for a batch of 256, made once: summary_of(name)."""
+    return _summary
 
 
 @pytest.fixture(scope="session")
