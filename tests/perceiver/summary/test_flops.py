@@ -176,6 +176,7 @@ def count_products(jaxpr) -> int:
 # Of the released models, those whose FLOPs no table below tells; parts of all others are TINY's.
 UNTOLD = (
     "perceiver-audioset-raw",
+    "perceiver-audioset-mel",
     "perceiver-audioset-video",
     "resnet-50-fourier",
     "vit-b-16-fourier",
