@@ -168,7 +168,21 @@ def draw_saved():
     return draw_saved
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def draw_model(draw_saved):
+    """`perceiver.fresh`, but with drawn weights, for which no `init` is compiled."""
+
+    def draw_model(spec, batch_size=16):
+        saved = draw_saved(spec)
+        params, state = jax.device_put((saved.params, saved.state))
+        return perceiver.Pretrained(
+            saved.model, params, state, saved.usage, "drawn weights", batch_size
+        )
+
+    return draw_model
+
+
+@pytest.fixture(scope="session")
 def draw_params():
     """Draws the parameters that an `init` asks for: draw_params(model.init) or (init, *inputs).
 
@@ -195,7 +209,7 @@ def draw_params():
     return draw_params
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(draw_params):
     """Runs a function of Haiku modules on drawn parameters: run(f, *args) -> (f's, params)."""
 

@@ -179,8 +179,8 @@ def test_a_text_must_leave_place_for_the_token(rng):
 # Use.
 
 
-def test_texts_and_pairs_are_classified():
-    model = perceiver.fresh(ONE)
+def test_texts_and_pairs_are_classified(draw_model):
+    model = draw_model(ONE)
     found = model.classify(["one", ("one", "two"), b"three"], top_k=3)
     assert [len(rows) for rows in found] == [3, 3, 3]
     (best, share), *_ = model.classify(("one", "two"), top_k=3)
@@ -196,8 +196,8 @@ def test_texts_and_pairs_are_classified():
 
 
 @pytest.mark.parametrize("form", ["query", "task_tokens"])
-def test_a_task_is_asked_by_its_name(form):
-    model = perceiver.fresh(SEVERAL | {"multitask": form})
+def test_a_task_is_asked_by_its_name(form, draw_model):
+    model = draw_model(SEVERAL | {"multitask": form})
     model.usage["labels"][3:] = [f"third: {word}" for word in "abcde"]
     assert {label for label, _ in model.classify("text", task="third")} == set("abcde")
     ((label, number),) = model.classify("text", task="second")
@@ -206,9 +206,9 @@ def test_a_task_is_asked_by_its_name(form):
         model.classify("text")
 
 
-def test_an_empty_text_is_named():
+def test_an_empty_text_is_named(draw_model):
     with pytest.raises(ValueError, match="text 1 is empty"):
-        perceiver.fresh(ONE).classify(["one", ("", "two")])
+        draw_model(ONE).classify(["one", ("", "two")])
 
 
 # Rows of ids.
