@@ -169,20 +169,6 @@ def draw_saved():
 
 
 @pytest.fixture(scope="session")
-def draw_model(draw_saved):
-    """`perceiver.fresh`, but with drawn weights, for which no `init` is compiled."""
-
-    def draw_model(spec, batch_size=16):
-        saved = draw_saved(spec)
-        params, state = jax.device_put((saved.params, saved.state))
-        return perceiver.Pretrained(
-            saved.model, params, state, saved.usage, "drawn weights", batch_size
-        )
-
-    return draw_model
-
-
-@pytest.fixture(scope="session")
 def draw_params():
     """Draws the parameters that an `init` asks for: draw_params(model.init) or (init, *inputs).
 
@@ -207,6 +193,22 @@ def draw_params():
         }
 
     return draw_params
+
+
+@pytest.fixture(scope="session")
+def draw_model(draw_params):
+    """`perceiver.fresh`, but with drawn weights, for which no `init` is compiled."""
+
+    def draw_model(spec, batch_size=16):
+        model = perceiver.build(spec)
+        state = jax.eval_shape(model.init, jax.random.key(0))[1]
+        params, state = jax.device_put(
+            (draw_params(model.init), jax.tree.map(lambda x: np.ones(x.shape, x.dtype), state))
+        )
+        told = usage.default(model.spec)
+        return perceiver.Pretrained(model, params, state, told, "drawn weights", batch_size)
+
+    return draw_model
 
 
 @pytest.fixture(scope="session")
