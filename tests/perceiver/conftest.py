@@ -1,5 +1,7 @@
 """What the tests of the library share: tiny models of all kinds, and parameters worth testing."""
 
+import functools
+
 import haiku as hk
 import jax
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 
 import perceiver
 from perceiver.kinds import usage
+from perceiver.kinds.released import MODELS
+from perceiver.summary import summarize
 from perceiver.weights import native
 
 # Sizes are distinct primes where heads allow it, so that swapped axes cannot pass unseen.
@@ -126,6 +130,28 @@ def small_text_spec() -> dict:
     return dict(SMALL_TEXT_SPEC)
 
 
+@functools.cache
+def _trees(name: str):
+    return jax.eval_shape(perceiver.build(MODELS[name]).init, jax.random.key(0))
+
+
+@functools.cache
+def _summary(name: str) -> dict:
+    return summarize(MODELS[name], batch_size=256)
+
+
+@pytest.fixture(scope="session")
+def trees_of():
+    """A released model's parameters and state, as shapes, traced once: trees_of(name)."""
+    return _trees
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """A released model's summary for a batch of 256, made once: summary_of(name)."""
+    return _summary
+
+
 @pytest.fixture(scope="session")
 def draw_saved():
     """Makes a model of drawn weights with what it is used with: draw_saved(spec)."""
@@ -142,7 +168,7 @@ def draw_saved():
     return draw_saved
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_params():
     """Draws the parameters that an `init` asks for: draw_params(model.init) or (init, *inputs).
 
@@ -169,7 +195,23 @@ def draw_params():
     return draw_params
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def draw_model(draw_params):
+    """`perceiver.fresh`, but with drawn weights, for which no `init` is compiled."""
+
+    def draw_model(spec, batch_size=16):
+        model = perceiver.build(spec)
+        state = jax.eval_shape(model.init, jax.random.key(0))[1]
+        params, state = jax.device_put(
+            (draw_params(model.init), jax.tree.map(lambda x: np.ones(x.shape, x.dtype), state))
+        )
+        told = usage.default(model.spec)
+        return perceiver.Pretrained(model, params, state, told, "drawn weights", batch_size)
+
+    return draw_model
+
+
+@pytest.fixture(scope="session")
 def run(draw_params):
     """Runs a function of Haiku modules on drawn parameters: run(f, *args) -> (f's, params)."""
 

@@ -21,18 +21,18 @@ LINES = ["tiny", "of middling length, " * 5, "", "é" * 70, "tiny", "\t", "a muc
 
 
 @pytest.fixture(scope="module", params=SPECS)
-def folder(request, tmp_path_factory):
+def folder(request, tmp_path_factory, draw_model):
     """A tiny model of each kind."""
     folder = tmp_path_factory.mktemp("models") / request.param
     spec = SPECS[request.param] | {"kind": request.param, "max_length": 150}
-    perceiver.fresh(spec).save(folder)
+    draw_model(spec).save(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(draw_model):
     spec = SPECS["masked_lm"] | {"kind": "masked_lm", "max_length": 150}
-    return perceiver.fresh(spec, batch_size=2)
+    return draw_model(spec, batch_size=2)
 
 
 @pytest.fixture(autouse=True)

@@ -39,11 +39,11 @@ SPECS = {
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, draw_model):
     """Folders of tiny models; the image classifier is a run's, without its checkpoints."""
     root = tmp_path_factory.mktemp("models")
     for name, spec in SPECS.items():
-        model = perceiver.fresh(spec)
+        model = draw_model(spec)
         model.save(root / name / "model" if name == "image" else root / name)
     return root
 

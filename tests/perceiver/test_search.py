@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn import cluster
 
-import perceiver
 from perceiver import search
 from perceiver.pretrained import embedding, similarity
 
@@ -98,11 +97,11 @@ TEXTS = ["the first line", "another one", "", "the first line", "of something el
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, draw_model):
     """A tiny model, lines, and their embeddings."""
     folder = tmp_path_factory.mktemp("search")
     spec = {"kind": "masked_lm_transformer", "layers": 1, "channels": 8, "heads": 2}
-    model = perceiver.fresh(spec | {"max_length": 64})
+    model = draw_model(spec | {"max_length": 64})
     model.save(folder / "model")
     (folder / "lines.txt").write_text("\n".join(TEXTS))
     np.save(folder / "x.npy", embedding.embed(model, TEXTS))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perceiver import attention
@@ -55,7 +55,12 @@ def draw_mask(rng, how, length):  # -> bool [B, length] or None
 masks = st.sampled_from(["none", "some", "all hidden in one example"])
 
 
-@settings(max_examples=15)  # each compiles its own shapes
+@example(
+    sizes=(3, 7, 2, 5, 3),
+    key_masking="all hidden in one example",
+    query_masking="some",
+    seed=1,
+)
 @given(
     sizes=st.tuples(*[st.sampled_from([1, 2, 3, 5, 7])] * 5),
     key_masking=masks,
@@ -225,7 +230,13 @@ def relative_error(actual, expected):
 class TestRecompute:
     """Its derivative is written by hand: that of the reference is JAX's own."""
 
-    @settings(max_examples=6)  # each compiles its own shapes, four programs
+    @example(
+        sizes=(3, 7, 2, 5, 3),
+        key_masking="all hidden in one example",
+        query_masking="some",
+        rate=0.4,
+        seed=1,
+    )
     @given(
         sizes=st.tuples(*[st.sampled_from([1, 2, 3, 5, 7])] * 5),
         key_masking=masks,
@@ -387,8 +398,16 @@ class TestChoice:
 class TestFused:
     """All of cuDNN's kernel but cuDNN: the padding, the scale, the masks."""
 
-    @pytest.mark.parametrize("key_masking", ["none", "some", "all hidden in one example"])
-    @pytest.mark.parametrize(("c", "v"), [(8, 8), (3, 13), (13, 3), (32, 160)])
+    @pytest.mark.parametrize(
+        ("c", "v", "key_masking"),
+        [
+            (8, 8, "none"),
+            (3, 13, "some"),
+            (13, 3, "all hidden in one example"),
+            (32, 160, "none"),
+            (32, 160, "some"),
+        ],
+    )
     def test_padding_changes_nothing(self, rng, c, v, key_masking):
         qkv = draw_qkv(rng, c=c, v=v)
         mask = draw_mask(rng, key_masking, K)

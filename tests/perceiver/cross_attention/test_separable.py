@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -99,7 +99,8 @@ def assert_equals_dense(arrays, mask, tolerance=TOLERANCE, **how):
     assert_near(actual, differentiate(dense, arrays, mask), tolerance)
 
 
-@settings(max_examples=10)  # each compiles its own shapes
+@example(dims=[5, 7], batch=2, channels=3, masking="an example", chunk=13)
+@example(dims=[2, 3, 5], batch=2, channels=7, masking="both ends", chunk=13)
 @given(
     dims=st.lists(st.sampled_from([1, 2, 3, 5, 7, 11]), min_size=2, max_size=3),
     batch=st.sampled_from([1, 2]),
@@ -112,8 +113,9 @@ def test_values_and_gradients_equal_the_dense_form(dims, batch, channels, maskin
     assert_equals_dense(arrays, mask, chunk=chunk)
 
 
-@pytest.mark.parametrize("channels", [3, 7])
-@pytest.mark.parametrize("rows", [3, grid.FEW_ROWS + 3, 1000])
+@pytest.mark.parametrize(
+    ("rows", "channels"), [(3, 3), (grid.FEW_ROWS + 3, 7), (grid.FEW_ROWS + 3, 3), (1000, 7)]
+)
 def test_any_number_of_rows_per_step(rows, channels):
     arrays, mask = draw((23, 5), channels=channels, masking="some")
     assert_equals_dense(arrays, mask, chunk=5 * rows)
@@ -168,9 +170,8 @@ def test_extreme_logits(sign):
     assert_near(sums, dense(**arrays))
 
 
-@pytest.mark.parametrize("channels", [3, 7])
-def test_bfloat16_content(channels):
-    arrays, mask = draw((7, 5), channels=channels, dtype=jnp.bfloat16)
+def test_bfloat16_content():
+    arrays, mask = draw((7, 5), dtype=jnp.bfloat16)
     sums, gradients = differentiate(separable.attend, arrays, mask, chunk=10)
     assert gradients["content"].dtype == jnp.bfloat16
     expected_sums, expected = differentiate(dense, arrays, mask)
@@ -195,8 +196,9 @@ ALL = functools.partial(differentiate, separable.attend, mask=None, chunk=10)
 def test_vmap():
     arrays, _ = draw((7, 5))
     stacked = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x, -x]), arrays)
-    actual = jax.vmap(ALL)(stacked)
-    one_by_one = [ALL(jax.tree.map(lambda x, i=i: x[i], stacked)) for i in range(3)]
+    actual = jax.jit(jax.vmap(ALL))(stacked)
+    alone = jax.jit(ALL)
+    one_by_one = [alone(jax.tree.map(lambda x, i=i: x[i], stacked)) for i in range(3)]
     assert_near(actual, jax.tree.map(lambda *x: jnp.stack(x), *one_by_one))
 
 
@@ -215,10 +217,10 @@ def test_checkpoint_and_scan():
     assert_near(actual, jax.jit(jax.grad(functools.partial(read, dense)))(arrays))
 
 
-@pytest.mark.parametrize("how", ["jit", "shard_map", "pmap"])
+@pytest.mark.parametrize("how", ["jit", "shard_map"])
 def test_examples_split_over_devices(how):
     arrays, _ = draw((7, 5), batch=8)
-    expected = jax.tree.map(np.asarray, jax.block_until_ready(read_gradients(arrays)))
+    expected = jax.tree.map(np.asarray, jax.jit(read_gradients)(arrays))
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     spec = PartitionSpec("data")
     if how == "jit":
@@ -226,13 +228,9 @@ def test_examples_split_over_devices(how):
         compiled = jax.jit(read_gradients).lower(placed).compile()
         assert "all-" not in compiled.as_text()  # no device needs anything of another
         actual = compiled(placed)
-    elif how == "shard_map":
+    else:
         split = jax.shard_map(read_gradients, mesh=mesh, in_specs=spec, out_specs=spec)
         actual = jax.jit(split)(arrays)
-    else:
-        split = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), arrays)
-        actual = jax.pmap(read_gradients, devices=jax.devices()[:4])(split)
-        actual = jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), actual)
     assert_near(jax.block_until_ready(actual), expected)
 
 

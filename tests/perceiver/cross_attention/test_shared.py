@@ -1,5 +1,7 @@
 """Attention to elements with shared positions equals the plain form, in values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +16,10 @@ FLOATS = ("content", "table", "g_content", "g_table", "bias", "inverse_std")
 
 CASES = {
     "one_step": {},
-    "even_chunks": {"size": 21, "chunk": 7},
-    "ragged_chunks": {"chunk": 5},
+    "even_chunks_masked": {"size": 21, "chunk": 7, "masked": "some"},
     "single_elements": {"chunk": 1},
     "chunk_beyond_the_end": {"chunk": 100},
     "no_table": {"table": False, "chunk": 5},
-    "masked": {"masked": "some", "chunk": 5},
     "example_without_elements": {"masked": "all", "chunk": 5},
     "chunks_without_elements": {"masked": "ends", "chunk": 3},
     "wide_content": {"features": 17, "chunk": 6},
@@ -92,28 +92,29 @@ def assert_close(got, expected, tolerance=TOLERANCE):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
+@functools.cache
+def plain_form(sizes):
+    return value_and_gradients(plain, *draw(**dict(sizes)))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_all_gradients_equal_the_plain_form(case):
     sizes = dict(CASES[case])
     how = {"chunk": sizes.pop("chunk", 0)}
-    arrays, mask = draw(**sizes)
-    got = value_and_gradients(shared.attend, arrays, mask, **how)
-    expected = value_and_gradients(plain, arrays, mask)
+    got = value_and_gradients(shared.attend, *draw(**sizes), **how)
+    expected = plain_form(tuple(sizes.items()))
     # Cotangents in bfloat16 are rounded once in both forms, but of sums in another order.
     tolerance = 2**-8 if sizes.get("dtype") == jnp.bfloat16 else TOLERANCE
     assert_close(got[0], expected[0])
     assert_close(got[1], expected[1], tolerance)
-
-
-def test_example_without_elements_gives_zeros_and_takes_no_gradient():
-    arrays, mask = draw(masked="all")
-    sums, gradients = value_and_gradients(shared.attend, arrays, mask, chunk=5)
-    for x in (sums.content, sums.table, sums.total):
-        assert not x[0].any()
-    assert (sums.lse[0] == NOTHING).all()
-    for name in set(FLOATS) - {"table"}:
-        assert not gradients[name][0].any()
-        assert gradients[name][1].any()
+    if case == "example_without_elements":
+        sums, gradients = got
+        for x in (sums.content, sums.table, sums.total):
+            assert not x[0].any()
+        assert (sums.lse[0] == NOTHING).all()
+        for name in set(FLOATS) - {"table"}:
+            assert not gradients[name][0].any()
+            assert gradients[name][1].any()
 
 
 def test_masked_elements_do_not_matter():
@@ -127,7 +128,7 @@ def test_masked_elements_do_not_matter():
     assert not jnp.where(mask, 0, gradients["inverse_std"]).any()
 
 
-@pytest.mark.parametrize("shift", [-3e4, 0.0, 3e4])
+@pytest.mark.parametrize("shift", [-3e4, 3e4])
 def test_extreme_logits(shift):
     """A softmax that is one-hot up to float32, far from zero: what overflows without a maximum."""
     arrays, _ = draw()
@@ -164,10 +165,8 @@ def test_under_transformations():
         return jax.lax.scan(lambda total, one: (total + loss(one), None), 0.0, many)[0]
 
     assert_close(jax.jit(jax.grad(jax.checkpoint(loss)))(arrays), each[0])
-    assert_close(jax.jit(jax.vmap(jax.grad(loss)))(many), stacked)
     assert_close(jax.jit(jax.grad(lambda x: jax.vmap(loss)(x).sum()))(many), stacked)
     assert_close(jax.jit(jax.grad(scanned))(many), stacked)
-    assert_close(jax.pmap(jax.grad(loss))(many), stacked)
 
 
 def test_examples_split_over_devices():

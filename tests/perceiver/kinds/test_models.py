@@ -46,10 +46,18 @@ def test_example_inputs_are_what_apply_takes(image_model, text_model):
         assert (outputs.shape, outputs.dtype) == (shape, jnp.float32)
 
 
-@pytest.mark.parametrize("stem", ["pixels", "conv1x1", "conv"])
-@pytest.mark.parametrize("positions", ["fourier", "learned"])
-@pytest.mark.parametrize("head", ["query", "mean"])
-def test_every_combination_of_image_parts_fits(image_spec, stem, positions, head):
+@pytest.mark.parametrize(
+    ("stem", "positions", "head"),
+    [
+        ("pixels", "fourier", "query"),
+        ("pixels", "learned", "mean"),
+        ("conv1x1", "learned", "query"),
+        ("conv1x1", "fourier", "mean"),
+        ("conv", "fourier", "mean"),
+        ("conv", "learned", "query"),
+    ],
+)
+def test_every_two_image_parts_fit(image_spec, stem, positions, head):
     choice = {"stem": stem, "positions": positions, "head": head, "stem_channels": 5}
     model = perceiver.build({**image_spec, **choice, "position_channels": 4})
     params, state = jax.eval_shape(model.init, jax.random.key(0))
@@ -60,28 +68,24 @@ def test_every_combination_of_image_parts_fits(image_spec, stem, positions, head
     assert outputs.shape == (3, 11)
 
 
-def test_init_depends_on_the_key_alone(image_model):
-    init = jax.jit(image_model.init)
-    first, again, other = (init(jax.random.key(seed))[0] for seed in (1, 1, 2))
+def test_init_depends_on_the_key_alone_and_a_classifier_of_means_starts_undecided(image_spec, rng):
+    model = perceiver.build({**image_spec, "head": "mean"})
+    init = jax.jit(model.init)
+    (first, state), (again, _), (other, _) = (init(jax.random.key(seed)) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not np.array_equal(first["latents"]["table"], other["latents"]["table"])
-
-
-def test_a_classifier_of_means_starts_undecided(image_spec, rng):
-    model = perceiver.build({**image_spec, "head": "mean"})
     image = rng.standard_normal((2, 5, 7, 3)).astype(np.float32)
-    logits, _ = jax.jit(model.apply)(*initial(model), None, {"image": image})
+    logits, _ = jax.jit(model.apply)(first, state, None, {"image": image})
     np.testing.assert_array_equal(logits, np.zeros((2, 11)))
 
 
 def test_the_batch_size_is_free(image_model, draw_params, rng):
     params = draw_params(image_model.init)
-    image = rng.standard_normal((5, 5, 7, 3)).astype(np.float32)
+    image = rng.standard_normal((3, 5, 7, 3)).astype(np.float32)
     apply = jax.jit(image_model.apply)
     all_at_once, _ = apply(params, {}, None, {"image": image})
-    for batch in (1, 3):
-        few, _ = apply(params, {}, None, {"image": image[:batch]})
-        np.testing.assert_allclose(few, all_at_once[:batch], atol=TOLERANCE)
+    alone, _ = apply(params, {}, None, {"image": image[:1]})
+    np.testing.assert_allclose(alone, all_at_once[:1], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("length", [1, 5, 17])
@@ -105,7 +109,7 @@ def test_latents_and_maps_have_the_shapes_said(image_spec, draw_params, rng):
     model = perceiver.build({**image_spec, "encoders": (0, 1), "processors": (0, 0)})
     params = draw_params(model.init)
     inputs = {"image": rng.standard_normal((2, 5, 7, 3)).astype(np.float32)}
-    latents = jax.jit(model.encode)(params, {}, inputs)
+    latents = jax.eval_shape(model.encode, params, {}, inputs)
     assert latents.shape == (2, 13, 8)
     maps = jax.jit(model.attention_maps)(params, {}, inputs)
     assert [m.shape for m in maps] == [(2, 1, 13, 35)] * 2
@@ -117,12 +121,17 @@ def test_a_classifier_decodes_what_it_encoded(head, image_spec, draw_params, rng
     model = perceiver.build({**image_spec, "head": head})
     params = draw_params(model.init)
     inputs = {"image": rng.standard_normal((2, 5, 7, 3)).astype(np.float32)}
-    expected, _ = jax.jit(model.apply)(params, {}, None, inputs)
-    latents = jax.jit(model.encode)(params, {}, inputs)
-    decoded = jax.jit(model.decode)(params, {}, latents, {})
+
+    @jax.jit
+    def run(params, inputs):
+        expected, _ = model.apply(params, {}, None, inputs)
+        latents = model.encode(params, {}, inputs)
+        queries = model.queries(params, {}, latents, {})
+        rows = model.decode_queries(params, {}, latents, queries)
+        return expected, model.decode(params, {}, latents, {}), rows
+
+    expected, decoded, rows = run(params, inputs)
     np.testing.assert_allclose(decoded, expected, atol=TOLERANCE)
-    queries = jax.jit(model.queries)(params, {}, latents, {})
-    rows = jax.jit(model.decode_queries)(params, {}, latents, queries)
     assert list(rows) == ([] if head == "mean" else ["logits"])
     for x in rows.values():
         np.testing.assert_allclose(x, expected[:, None], atol=TOLERANCE)
@@ -139,14 +148,19 @@ def test_the_mean_of_latents_answers_no_queries(image_spec, draw_params):
 def test_a_language_model_decodes_what_it_encoded(text_model, draw_params, rng):
     params, inputs = draw_params(text_model.init), text(rng)
     inputs["input_mask"][1, 6:] = False
-    expected, _ = jax.jit(text_model.apply)(params, {}, None, inputs)
-    latents = jax.jit(text_model.encode)(params, {}, inputs)
     mask = {"input_mask": inputs["input_mask"]}  # the tokens themselves are not needed
-    decoded = jax.jit(text_model.decode)(params, {}, latents, mask)
+
+    @jax.jit
+    def run(params, inputs):
+        expected, _ = text_model.apply(params, {}, None, inputs)
+        latents = text_model.encode(params, {}, inputs)
+        return expected, latents, text_model.decode(params, {}, latents, mask)
+
+    expected, latents, decoded = run(params, inputs)
     np.testing.assert_allclose(decoded, expected, atol=TOLERANCE)
     queries, decode = text_model.queries(params, {}, latents, mask), text_model.decode_queries
     rows = perceiver.decode_to_host(
-        lambda piece: decode(params, {}, latents, {"logits": piece})["logits"],
+        jax.jit(lambda piece: decode(params, {}, latents, {"logits": piece})["logits"]),
         queries["logits"],
         at_once=6,
     )
@@ -161,7 +175,8 @@ def test_a_language_model_decodes_what_it_encoded(text_model, draw_params, rng):
 class TestBatchNorm:
     @pytest.fixture
     def model(self, image_spec):
-        return perceiver.build({**image_spec, "stem": "conv", "stem_channels": 5})
+        changes = {"stem": "conv", "stem_channels": 5, "head": "mean", "layers": 1, "blocks": 1}
+        return perceiver.build(image_spec | changes)
 
     def test_training_updates_the_averages_and_evaluation_uses_them(self, model, draw_params, rng):
         _, state = initial(model)
@@ -193,7 +208,8 @@ class TestBatchNorm:
         moved = jax.tree.map(lambda x: x + 1, after)
         assert np.abs(evaluate(moved, image)[0] - evaluated).max() > 1e-2
         # what an example gets in evaluation does not depend on the rest of its batch
-        np.testing.assert_allclose(evaluate(after, image[:1])[0], evaluated[:1], atol=TOLERANCE)
+        other = np.concatenate([image[:1], image[1:] + 1])
+        np.testing.assert_allclose(evaluate(after, other)[0][:1], evaluated[:1], atol=TOLERANCE)
 
         _, later = train(after, image + 1)
         assert hidden(later, "mean")["counter"] == 2
@@ -293,7 +309,7 @@ def test_heads_that_do_not_divide_the_byte_array_are_named(image_spec):
         "encoder/cross_attend/attend/attention/query: 13 channels are not divisible by 2 heads"
     )
     with pytest.raises(ValueError, match=message):
-        model.init(jax.random.key(0))
+        jax.eval_shape(model.init, jax.random.key(0))
 
 
 def test_parameters_of_another_model_are_refused(image_model, image_spec, draw_params):
@@ -330,7 +346,7 @@ def test_the_exact_gelu_is_computed_along_each_path(text_spec, draw_params):
 
     def outputs(**changes):
         model = perceiver.build(text_spec | changes)
-        return np.asarray(model.apply(params, {}, None, inputs)[0])
+        return np.asarray(jax.jit(model.apply)(params, {}, None, inputs)[0])
 
     exact = outputs(activation="gelu_erf")
     tanh = outputs()

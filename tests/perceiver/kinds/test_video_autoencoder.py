@@ -182,36 +182,38 @@ def tree_of_gradients(apply, params, inputs, options):
     return {"parameters": of_params, "inputs": of_inputs, "outputs": y}
 
 
-@pytest.mark.parametrize(
-    ("path", "options", "with_label"),
-    [
-        pytest.param("plain", {}, True, id="plain", marks=pytest.mark.slow),
-        pytest.param("by segment", {}, False, id="by segment", marks=pytest.mark.slow),
-        pytest.param("by segment", IDS, True, id="by segment, some"),
-        pytest.param("streaming", IDS, False, id="streaming, some", marks=pytest.mark.slow),
-    ],
-)
-def test_values_and_gradients_equal_the_dense_form(
-    path, options, with_label, video_spec, inputs, draw_params, request
+def test_values_and_gradients_equal_the_dense_form(video_spec, inputs, draw_params, by_segment):
+    spec = video_spec | {"layers": 1}
+    params = draw_params(perceiver.build(spec).init)
+    dense = tree_of_gradients(lambda p, x: dense_model(p, spec, x), params, inputs, IDS)
+    outputs = dense.pop("outputs")
+    for path in ("auto", "streaming"):
+        model = perceiver.build(spec | {"cross_path": path, "decode_path": path, "chunk": 16})
+        if path == "auto":
+            plans = model.explain()
+            choices = [choice.path for choice in plans["stage 1"].choices]
+            assert choices == ["separable", "separable", "shared"]
+            assert plans["decoder video"].choices[0].path == "separable"
+        ours = tree_of_gradients(
+            lambda p, x, model=model: model.apply(p, {}, None, x)[0], params, inputs, IDS
+        )
+        # what is never used has no gradient
+        for name in ("audio", "label"):
+            assert not np.any(ours["parameters"][f"inputs/{name}/mask_token"]["table"])
+        assert_near(ours.pop("outputs"), outputs)
+        assert_near(ours, dense, GRADIENT_TOLERANCE)
+
+
+@pytest.mark.parametrize("path", ["plain", "auto"])
+def test_without_a_label_all_outputs_equal_the_dense_form(
+    path, video_spec, inputs, draw_params, by_segment
 ):
-    if path == "by segment":
-        request.getfixturevalue("by_segment")
-        model = perceiver.build(video_spec | {"chunk": 16})
-        plans = model.explain()
-        assert [c.path for c in plans["stage 1"].choices] == ["separable", "separable", "shared"]
-        assert plans["decoder video"].choices[0].path == "separable"
-    else:
-        model = perceiver.build(video_spec | {"cross_path": path, "decode_path": path, "chunk": 16})
-    if not with_label:
-        del inputs["label"]
+    del inputs["label"]
+    model = perceiver.build(video_spec | {"cross_path": path, "decode_path": path, "chunk": 16})
     params = draw_params(model.init)
-    ours = tree_of_gradients(lambda p, x: model.apply(p, {}, None, x)[0], params, inputs, options)
-    dense = tree_of_gradients(lambda p, x: dense_model(p, video_spec, x), params, inputs, options)
-    # what is never used has no gradient
-    assert not np.any(ours["parameters"]["inputs/audio/mask_token"]["table"])
-    assert np.any(ours["parameters"]["inputs/label/mask_token"]["table"]) != with_label
-    assert_near(ours.pop("outputs"), dense.pop("outputs"))
-    assert_near(ours, dense, GRADIENT_TOLERANCE)
+    expected = jax.jit(lambda p, x: dense_model(p, video_spec, x))(params, inputs)
+    found = jax.jit(lambda p, x: model.apply(p, {}, None, x)[0])(params, inputs)
+    assert_near(found, expected)
 
 
 def test_some_outputs_are_those_of_all(video_spec, inputs, draw_params):

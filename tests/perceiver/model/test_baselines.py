@@ -92,8 +92,7 @@ def plain(path: str) -> str:
     return theirs(path.replace("/spatial", "/reduce").replace("/second", "/spatial"))
 
 
-@pytest.mark.parametrize("is_training", [False, True])
-@pytest.mark.parametrize("bottleneck", [True, False])
+@pytest.mark.parametrize(("bottleneck", "is_training"), [(True, True), (False, False)])
 def test_a_residual_network_is_haikus(bottleneck, is_training, image, draw_saved):
     spec = IMAGENET | {"bottleneck": bottleneck}
     saved, inputs = draw_saved(spec), image(spec, 3)
@@ -156,8 +155,7 @@ def attend_and_feed_forward(x, w, layer, heads):
     return x + linear(np.asarray(jax.nn.gelu(y)), "feed_forward/mlp/out")
 
 
-@pytest.mark.parametrize("positions", ["fourier", "learned"])
-@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize(("patch_size", "positions"), [(1, "learned"), (2, "fourier")])
 def test_a_transformer_is_what_it_says(transformer_spec, patch_size, positions, image, draw_saved):
     spec = transformer_spec | {"patch_size": patch_size, "positions": positions}
     saved, inputs = draw_saved(spec), image(spec)
@@ -179,8 +177,10 @@ def test_a_transformer_is_what_it_says(transformer_spec, patch_size, positions, 
     logits = features.mean(axis=1) @ w["outputs/logits"]["w"] + w["outputs/logits"]["b"]
 
     model = perceiver.build(spec)
-    assert_close(jax.jit(model.encode)(w, {}, inputs), features)
-    assert_close(model.apply(w, {}, None, inputs)[0], logits)
+    run = jax.jit(lambda w, x: (model.encode(w, {}, x), model.apply(w, {}, None, x)[0]))
+    found = run(w, inputs)
+    assert_close(found[0], features)
+    assert_close(found[1], logits)
 
 
 def test_a_permutation_breaks_the_grid_of_convolutions_and_patches(spec, run):
@@ -237,10 +237,16 @@ def test_without_latents_there_is_nothing_to_attend(spec, image, draw_saved):
 def test_the_head_reads_what_encode_gives(spec, image, draw_saved):
     saved, inputs = draw_saved(spec), image(spec)
     state = jax.tree.map(np.abs, saved.state)
-    features = saved.model.encode(saved.params, state, inputs)
+
+    @jax.jit
+    def run(params, state, inputs):
+        features = saved.model.encode(params, state, inputs)
+        logits, _ = saved.model.apply(params, state, None, inputs)
+        return features, logits, saved.model.decode(params, state, features, {})
+
+    features, logits, decoded = run(saved.params, state, inputs)
     assert features.ndim == 3
-    logits = saved.model.apply(saved.params, state, None, inputs)[0]
-    assert_close(saved.model.decode(saved.params, state, features, {}), logits)
+    assert_close(decoded, logits)
 
 
 def test_bfloat16_is_close_and_stays_so_inside(spec, run):

@@ -155,7 +155,7 @@ def test_options_reach_the_decoder(run, content):
 
 
 class TestSymmetries:
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def encode(self, draw_params):
         """encode(make byte array, *arrays) -> latents, with one set of parameters throughout."""
         model = hk.transform(lambda byte_array: perceiver(Sharing.classical(2)).encode(byte_array))
@@ -165,7 +165,8 @@ class TestSymmetries:
             example = ByteArray.of(Segment(jnp.zeros((B, M, F + P))))
             return draw_params(model.init, example)
 
-        return lambda *segments: jax.jit(model.apply)(params(), None, ByteArray.of(*segments))
+        apply = jax.jit(model.apply)
+        return lambda *segments: apply(params(), None, ByteArray.of(*segments))
 
     def test_the_order_of_inputs_does_not_matter(self, encode, content, table, rng):
         order = rng.permutation(M)

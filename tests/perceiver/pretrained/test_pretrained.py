@@ -25,8 +25,8 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def model():
-    made = perceiver.fresh(SPEC, seed=3)
+def model(draw_model):
+    made = draw_model(SPEC)
     return dataclasses.replace(made, usage=made.usage | {"labels": LABELS}, batch_size=2)
 
 
@@ -90,8 +90,8 @@ def test_attention_has_the_pictures_shape_and_sums_to_one(model, pictures):
     np.testing.assert_allclose(maps["image"].sum(axis=(-2, -1)), 1, atol=1e-5)
 
 
-def test_texts_have_attention_and_embeddings(text_spec):
-    model = perceiver.fresh(text_spec | {"max_length": 200})
+def test_texts_have_attention_and_embeddings(text_spec, draw_model):
+    model = draw_model(text_spec | {"max_length": 200})
     (maps,) = model.attention_maps(["one", "another"])
     assert maps["text"].shape == (2, 2, 5, 64)
     assert not maps["text"][0, :, :, 3:].any()  # padding is not attended to

@@ -5,8 +5,9 @@ import sys
 import jax
 import pytest
 
-from perceiver import build, describe
+from perceiver import describe
 from perceiver.kinds.released import MODELS
+from perceiver.summary import summarize
 from perceiver.weights import native
 
 TINY = {
@@ -38,14 +39,11 @@ def tiny(tmp_path) -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_report_fits_the_terminal_and_says_what_json_says(name, capsys):
-    describe.main([name, "--batch", "256"])
-    report = capsys.readouterr().out
+def test_report_fits_the_terminal_and_says_what_json_says(name, summary_of):
+    found = summary_of(name)
+    report = describe.render(name, found)
     assert max(map(len, report.splitlines())) <= describe.WIDTH
     assert report.isascii()
-
-    found = run_json(capsys, name, "--batch", "256")
-    assert found["name"] == name
     assert f"PARAMETERS  {found['parameters']['total']:,}" in report
     assert f"{found['flops']['per_example'] / 1e9:,.3f} GFLOP an example" in report
     assert f"[{found['byte_array']['size']}, {found['byte_array']['channels']}]" in report
@@ -53,14 +51,23 @@ def test_report_fits_the_terminal_and_says_what_json_says(name, capsys):
         assert f"  {module['path']} " in report
 
 
+def test_the_report_and_json_are_of_the_summary(tiny, capsys):
+    found = summarize(TINY, batch_size=7, depth=2)
+    options = [tiny, "--batch", "7", "--depth", "2"]
+    describe.main(options)
+    assert capsys.readouterr().out == describe.render(tiny, found) + "\n"
+    assert run_json(capsys, *options) == {"name": tiny} | json.loads(json.dumps(found))
+
+
 def test_no_array_is_made(capsys):
     before = len(jax.live_arrays())
-    describe.main(["imagenet-learned"])
+    describe.main(["vit-b-16"])
     assert len(jax.live_arrays()) == before
 
 
 def test_json_keys_are_stable(capsys):
     found = run_json(capsys, "imagenet-conv", "--batch", "2")
+    assert found["name"] == "imagenet-conv"
     assert list(found) == [
         "name",
         "spec",
@@ -102,24 +109,31 @@ def test_json_keys_are_stable(capsys):
     assert found["compiled"] is None
 
 
-@pytest.mark.parametrize("depth", ["1", "3", "9"])
-@pytest.mark.parametrize("name", ["perceiver-imagenet-unshared", "masked-lm-bytes"])
-def test_modules_add_up_at_any_depth(name, depth, capsys):
-    found = run_json(capsys, name, "--depth", depth)["parameters"]
+@pytest.fixture(scope="module")
+def summarised() -> dict:
+    """The summary of TINY, as JSON has it."""
+    return json.loads(json.dumps(summarize(TINY)))
+
+
+@pytest.mark.parametrize("depth", ["1", "9"])
+def test_modules_add_up_at_any_depth(depth, tmp_path, capsys):
+    stages = {"encoders": (0, 1, 2), "processors": (0, 1, 2)}
+    folder = run_folder(tmp_path / "run", {"model": TINY | stages})
+    found = run_json(capsys, folder, "--depth", depth)["parameters"]
     paths = [module["path"] for module in found["modules"]]
     assert len(set(paths)) == len(paths)
     assert sum(module["parameters"] for module in found["modules"]) == found["total"]
     assert max(path.count("/") for path in paths) < int(depth)
 
 
-def test_modules_come_in_the_order_of_the_data(capsys):
-    modules = run_json(capsys, "perceiver-imagenet", "--depth", "1")["parameters"]["modules"]
-    paths = [module["path"] for module in modules]
+def test_modules_come_in_the_order_of_the_data(summary_of):
+    modules = summary_of("perceiver-imagenet")["parameters"]["modules"]
+    paths = list(dict.fromkeys(module["path"].split("/")[0] for module in modules))
     assert paths == ["latents", "encoder", "encoder_1", "processor", "outputs"]
 
 
-def test_a_stack_lists_the_matrices_of_one_layer(tiny, capsys):
-    modules = run_json(capsys, tiny)["parameters"]["modules"]
+def test_a_stack_lists_the_matrices_of_one_layer(summarised):
+    modules = summarised["parameters"]["modules"]
     (stack,) = [module for module in modules if module["path"] == "processor/layers/self_attend"]
     assert stack["layers"] == 3
     assert stack["matrices"]["attend/attention/query/w"] == [16, 16]
@@ -127,15 +141,14 @@ def test_a_stack_lists_the_matrices_of_one_layer(tiny, capsys):
     assert stack["parameters"] == 3 * (6 * (16 * 16 + 16) + 2 * 2 * 16)
 
 
-def test_repeated_weights_are_named_once(capsys):
-    describe.main(["perceiver-imagenet"])
-    report = capsys.readouterr().out
+def test_repeated_weights_are_named_once(summary_of):
+    report = describe.render("perceiver-imagenet", summary_of("perceiver-imagenet"))
     assert "as encoder/cross_attend/feed_forward" in report
     assert "use weights 0, 1, 1, 1, 1, 1, 1, 1\n" in report
 
 
-def test_memory_is_counted_in_bytes(tiny, capsys):
-    found = run_json(capsys, tiny, "--batch", "7")
+def test_memory_is_counted_in_bytes():
+    found = summarize(TINY, batch_size=7)
     memory, channels = found["memory"], 3 + 2 * (2 * 2 + 1)
     assert memory["parameters"] == memory["gradients"] == 4 * found["parameters"]["total"]
     assert memory["optimizer_state"] == 2 * memory["parameters"]
@@ -145,10 +158,8 @@ def test_memory_is_counted_in_bytes(tiny, capsys):
         assert memory[f"{key}_batch"] == 7 * memory[f"{key}_per_example"]
 
 
-def test_bfloat16_halves_the_byte_array_and_not_the_parameters(tmp_path, tiny, capsys):
-    full = run_json(capsys, tiny)
-    half_spec = {"model": TINY | {"dtype": "bfloat16"}}
-    half = run_json(capsys, run_folder(tmp_path / "half", half_spec))
+def test_bfloat16_halves_the_byte_array_and_not_the_parameters(summarised):
+    full, half = summarised, summarize(TINY | {"dtype": "bfloat16"})
     assert 2 * half["memory"]["byte_array_per_example"] == full["memory"]["byte_array_per_example"]
     logits = "cross_attention_logits_per_example"  # softmax is float32
     assert half["memory"][logits] == full["memory"][logits]
@@ -163,27 +174,22 @@ def test_compile_reports_xlas_memory(tiny, capsys):
     images = 4 * 2 * 13 * 17 * 3
     assert compiled["argument_bytes"] >= found["memory"]["parameters"] + images
     assert compiled["temp_bytes"] > 0
-    describe.main([tiny, "--compile", "--batch", "2"])
-    assert "batch of 2: temp" in capsys.readouterr().out
+    assert "batch of 2: temp" in describe.render(found.pop("name"), found)
 
 
-def test_a_run_and_its_exported_model_are_the_same(tmp_path, tiny, key, capsys):
-    model = build(TINY)
-    params, state = jax.jit(model.init)(key)
-    native.save(tmp_path / "model", model, params, state)
+def test_a_run_and_its_exported_model_are_the_same(tmp_path, draw_saved, summarised, capsys):
+    saved = draw_saved(TINY)
+    native.save(tmp_path / "model", saved.model, saved.params, saved.state)
     exported = run_json(capsys, str(tmp_path / "model"))
-    run = run_json(capsys, tiny)
     assert exported.pop("name").endswith("model")
-    assert run.pop("name").endswith("run")
-    assert exported == run
-    assert run["parameters"]["total"] == sum(x.size for x in jax.tree.leaves(params))
+    assert exported == summarised
+    total = sum(x.size for x in jax.tree.leaves(saved.params))
+    assert exported["parameters"]["total"] == total
 
 
-def test_a_small_model_is_counted_in_millions(tiny, capsys):
-    found = run_json(capsys, tiny)
-    describe.main([tiny])
-    expected = f"{found['flops']['per_example'] / 1e6:,.3f} MFLOP an example"
-    assert expected in capsys.readouterr().out
+def test_a_small_model_is_counted_in_millions(summarised):
+    expected = f"{summarised['flops']['per_example'] / 1e6:,.3f} MFLOP an example"
+    assert expected in describe.render("tiny", summarised)
 
 
 def error_of(capsys, *argv: str) -> str:
@@ -229,7 +235,7 @@ def test_a_broken_config_is_refused(tmp_path, config, message, capsys):
     assert message in error_of(capsys, folder)
 
 
-@pytest.mark.parametrize("argv", [["--batch", "0"], ["--batch", "-3"], ["--depth", "x"]])
+@pytest.mark.parametrize("argv", [["--batch", "0"], ["--depth", "x"]])
 def test_counts_must_be_positive(argv, capsys):
     assert f"must be a positive integer, not {argv[1]!r}" in error_of(
         capsys, "imagenet-fourier", *argv

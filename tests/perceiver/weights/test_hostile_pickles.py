@@ -1,11 +1,9 @@
 """Hostile pickles are refused by the name of what they try; nothing of them happens.
 
-`CASES` maps a name to the file's bytes, written by hand, what the error must say, and whether
-opening the file with `pickle` creates the file SENTINEL in the working directory.
+`CASES` maps a name to the file's bytes, written by hand, and what the error must say. Many would
+create the file SENTINEL in the working directory, if `pickle` opened them.
 """
 
-import pathlib
-import pickle
 import re
 import struct
 import tracemalloc
@@ -24,7 +22,6 @@ PYTHON = f"__import__('os').system({TOUCH!r})"
 class Case(NamedTuple):
     data: bytes
     says: str  # a regular expression
-    executes: bool = False
 
 
 def text(value: str) -> bytes:
@@ -104,29 +101,22 @@ GOOD = file(array(shape(2)))
 
 CASES = {
     # calls
-    "os.system": Case(file(call(name("os", "system"), text(TOUCH))), "byte 6.*os.system", True),
+    "os.system": Case(file(call(name("os", "system"), text(TOUCH))), "byte 6.*os.system"),
     "posix.system, protocol 0": Case(
-        f"cposix\nsystem\n(V{TOUCH}\ntR.".encode(), "byte 0.*posix.system", True
+        f"cposix\nsystem\n(V{TOUCH}\ntR.".encode(), "byte 0.*posix.system"
     ),
     "posix.system, protocol 4": Case(
-        file(call(stack_name("posix", "system"), text(TOUCH))), "posix.system", True
+        file(call(stack_name("posix", "system"), text(TOUCH))), "posix.system"
     ),
     "names from the memo": Case(
         b"\x80\x04" + text("posix") + b"\x94" + text("system") + b"\x94\x86"
         b"h\x00h\x01\x93" + text(TOUCH) + b"\x85R\x86.",
         "posix.system",
-        True,
     ),
-    "builtins.eval": Case(
-        file(call(name("builtins", "eval"), text(PYTHON))), "builtins.eval", True
-    ),
-    "builtins.exec": Case(
-        file(call(name("builtins", "exec"), text(PYTHON))), "builtins.exec", True
-    ),
+    "builtins.eval": Case(file(call(name("builtins", "eval"), text(PYTHON))), "builtins.eval"),
+    "builtins.exec": Case(file(call(name("builtins", "exec"), text(PYTHON))), "builtins.exec"),
     "__builtin__.eval": Case(  # Python 2's name, which protocol 2 keeps
-        b"\x80\x02" + call(name("__builtin__", "eval"), text(PYTHON)) + b".",
-        "__builtin__.eval",
-        True,
+        b"\x80\x02" + call(name("__builtin__", "eval"), text(PYTHON)) + b".", "__builtin__.eval"
     ),
     "builtins.getattr": Case(file(call(name("builtins", "getattr"))), "builtins.getattr"),
     "subprocess.Popen": Case(
@@ -143,17 +133,17 @@ CASES = {
         file(call(name("jax._src.array", "_reconstruct_array"))),
         "jax._src.array._reconstruct_array(.|\n)*np.asarray",
     ),
-    "in a nested value": Case(file(b"}" + text("b") + SYSTEM + b"s"), "posix.system", True),
-    "in a key": Case(file(b"N", key=SYSTEM), "posix.system", True),
-    "in the state of an array": Case(file(array(SYSTEM + b"\x85")), "posix.system", True),
+    "in a nested value": Case(file(b"}" + text("b") + SYSTEM + b"s"), "posix.system"),
+    "in a key": Case(file(b"N", key=SYSTEM), "posix.system"),
+    "in the state of an array": Case(file(array(SYSTEM + b"\x85")), "posix.system"),
     "in the state of a dtype": Case(
-        file(array(shape(2), dtype(special=b"NN" + SYSTEM))), "posix.system", True
+        file(array(shape(2), dtype(special=b"NN" + SYSTEM))), "posix.system"
     ),
     "in the metadata of a dtype": Case(
-        file(array(shape(2), dtype(special=SYSTEM + b"NN"))), "posix.system", True
+        file(array(shape(2), dtype(special=SYSTEM + b"NN"))), "posix.system"
     ),
     "in the argument of a mapping": Case(
-        file(call(name("haiku._src.data_structures", "FlatMapping"), SYSTEM)), "posix.system", True
+        file(call(name("haiku._src.data_structures", "FlatMapping"), SYSTEM)), "posix.system"
     ),
     "default of a defaultdict": Case(
         file(call(name("collections", "defaultdict"), name("os", "getcwd"))), "os.getcwd"
@@ -167,7 +157,7 @@ CASES = {
     ),
     "state of what has none": Case(file(b"K\x01}b"), "sets the state of 1"),
     "calling a string": Case(file(call(text("os.system"), text(TOUCH))), "calls the string"),
-    "INST": Case(f"(V{TOUCH}\niposix\nsystem\n.".encode(), "posix.system", True),
+    "INST": Case(f"(V{TOUCH}\niposix\nsystem\n.".encode(), "posix.system"),
     "INST of a known name": Case(b"(icollections\nOrderedDict\n.", "INST.*collections.OrderedDict"),
     "OBJ": Case(file(b"(" + name("collections", "OrderedDict") + b"o"), "instruction OBJ"),
     "NEWOBJ of another class": Case(
@@ -183,7 +173,7 @@ CASES = {
     "Python 2": Case(b"}U\x01aK\x01s.", "SHORT_BINSTRING.*Python 2"),
     # arrays
     "an object array": Case(
-        file(array(shape(1), dtype("O8", "|"), b"(" + SYSTEM + b"l")), "dtype 'O8'", True
+        file(array(shape(1), dtype("O8", "|"), b"(" + SYSTEM + b"l")), "dtype 'O8'"
     ),
     "objects in an array of numbers": Case(
         file(array(shape(1), None, b"(K\x01l")), "an object array"
@@ -346,15 +336,6 @@ def test_a_hostile_file_is_refused_by_name(path, name):
     assert len(str(error.value)) < 1000
     assert peak < 32 << 20
     assert [x.name for x in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.executes])
-def test_the_payloads_are_real(path, name):
-    try:
-        pickle.loads(CASES[name].data)
-    except Exception:  # some break after the payload ran
-        assert name != "os.system"
-    assert pathlib.Path(SENTINEL).exists()
 
 
 def test_the_hand_written_array_is_a_good_one(path):

@@ -6,7 +6,6 @@ weights were trained by, it is corrected here, and the difference this makes is 
 
 import copy
 import dataclasses
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 import perceiver
 from perceiver.text import tokenizer
-from perceiver.weights import huggingface, mapping
+from perceiver.weights import huggingface
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
@@ -227,6 +226,7 @@ def test_a_model_of_ours_gives_the_same_outputs_there(example, tmp_path):
     assert deviation(run_ours(saved, ours), run_theirs(model, theirs)) < TOLERANCE
 
 
+@pytest.mark.parametrize("example", ["imagenet-conv", "masked-lm-bytes"], indirect=True)
 def test_a_model_that_pytorch_trained_has_the_exact_gelu(example, tmp_path):
     case, model, _, _, theirs, ours = example
     exact = getattr(transformers, case.cls)(
@@ -281,27 +281,6 @@ def test_files_of_torch_are_read(example, archive, tmp_path):
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=archive)
     again = huggingface.read(tmp_path, conv_kernel="torch")
     jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
-
-
-def test_an_array_in_a_wrong_place_would_be_seen(example):
-    """Swaps each two neighbours of one shape, and turns each stack of layers round."""
-    *_, saved, _, ours = example
-    apply = jax.jit(saved.model.apply)
-    flat = mapping.flatten(saved.params)
-    right = as_theirs(apply(saved.params, saved.state, None, ours)[0])
-    changes = [{key: x[::-1]} for key, x in flat.items() if "layers" in key]
-    shapes = {}
-    for key, x in flat.items():
-        shapes.setdefault(x.shape, []).append(key)
-    pairs = [pair for keys in shapes.values() for pair in itertools.pairwise(keys)]
-    changes += [{one: flat[other], other: flat[one]} for one, other in pairs]
-    assert len(changes) > 30
-    for change in changes:
-        if all(key.endswith("key/b") for key in change):
-            continue  # a softmax does not see what is added to every key
-        params = mapping.unflatten(flat | change)
-        outputs = apply(params, saved.state, None, ours)[0]
-        assert deviation(outputs, right) > TOLERANCE, list(change)
 
 
 def test_padding_is_ignored_by_both(tmp_path):

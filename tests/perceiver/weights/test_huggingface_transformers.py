@@ -3,8 +3,6 @@
 Sizes are distinct, no head is as wide as there are heads, and no bias is zero, no scale one.
 """
 
-import dataclasses
-import itertools
 import json
 
 import jax
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 import perceiver
-from perceiver.weights import huggingface, mapping, tensors
+from perceiver.weights import huggingface, tensors
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
@@ -91,50 +89,6 @@ def example(request, tmp_path_factory):
 def test_a_model_of_theirs_gives_the_same_outputs_here(example):
     _, model, _, saved, theirs, ours = example
     assert deviation(run_ours(saved, ours), run_theirs(model, theirs)) < TOLERANCE
-
-
-@pytest.mark.parametrize(
-    "change", [{"norm_epsilon": 1e-3}, {"activation": "gelu_tanh"}, {"heads": 3}], ids=str
-)
-def test_a_wrong_choice_would_be_seen(example, change):
-    _, model, _, saved, theirs, ours = example
-    spec = dataclasses.replace(saved.model.spec, **change)
-    other = dataclasses.replace(saved, model=perceiver.build(spec))
-    assert deviation(run_ours(other, ours), run_theirs(model, theirs)) > 3 * TOLERANCE
-
-
-def test_the_other_place_of_norms_would_be_seen(example):
-    """Post-norm has no last norm; where pre-norm needs one, it is the identity."""
-    name, model, _, saved, theirs, ours = example
-    residual = {"bert": "pre_norm", "vit": "post_norm"}[name]
-    params = dict(saved.params)
-    if name == "vit":
-        del params["norm"]
-    else:
-        params["norm"] = {"scale": np.ones(15, np.float32), "offset": np.zeros(15, np.float32)}
-    spec = dataclasses.replace(saved.model.spec, residual=residual)
-    other = dataclasses.replace(saved, model=perceiver.build(spec), params=params)
-    assert deviation(run_ours(other, ours), run_theirs(model, theirs)) > 0.1
-
-
-def test_an_array_in_a_wrong_place_would_be_seen(example):
-    """Swaps each two neighbours of one shape, and turns each stack of layers round."""
-    *_, saved, _, ours = example
-    apply = jax.jit(saved.model.apply)
-    flat = mapping.flatten(saved.params)
-    right = np.asarray(apply(saved.params, saved.state, None, ours)[0])
-    changes = [{key: x[::-1]} for key, x in flat.items() if "layers" in key]
-    shapes = {}
-    for key, x in flat.items():
-        shapes.setdefault(x.shape, []).append(key)
-    pairs = [pair for keys in shapes.values() for pair in itertools.pairwise(keys)]
-    changes += [{one: flat[other], other: flat[one]} for one, other in pairs]
-    assert len(changes) > 20
-    for change in changes:
-        if all(key.endswith("key/b") for key in change):
-            continue  # a softmax does not see what is added to every key
-        found = apply(mapping.unflatten(flat | change), saved.state, None, ours)[0]
-        assert deviation(np.asarray(found), right) > TOLERANCE, list(change)
 
 
 def test_weights_come_back_bit_for_bit(example, tmp_path):

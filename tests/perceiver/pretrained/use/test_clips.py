@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-import perceiver
-
 SPEC = {
     "kind": "clip_classifier",
     "classes": 7,
@@ -28,8 +26,8 @@ SECONDS = 0.16
 
 
 @pytest.fixture(scope="module")
-def model():
-    return perceiver.fresh(SPEC, seed=3)
+def model(draw_model):
+    return draw_model(SPEC)
 
 
 @pytest.fixture

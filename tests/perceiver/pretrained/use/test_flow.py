@@ -1,13 +1,9 @@
 """Optical flow in use: units, tiles, inputs of any form."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-
-import perceiver
 
 SPEC = {
     "kind": "optical_flow",
@@ -22,13 +18,8 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def model():
-    fresh = perceiver.fresh(SPEC)
-    params = dict(fresh.params)
-    w = params["outputs/decoder/out"]["w"]  # zeros at the start of training
-    draw = np.random.default_rng(5).standard_normal(w.shape, np.float32)
-    params["outputs/decoder/out"] = {"w": draw, "b": np.float32([0.1, -0.2])}
-    return dataclasses.replace(fresh, params=params)
+def model(draw_model):
+    return draw_model(SPEC)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-import perceiver
 from perceiver.kinds import specs
 from perceiver.pretrained.runner import Runner
 from perceiver.pretrained.use import text
@@ -14,7 +13,7 @@ BYTES = {"tokenizer": "bytes"}
 
 
 @pytest.fixture(scope="module")
-def run():
+def run(draw_saved):
     spec = {
         "kind": "masked_lm",
         "max_length": 150,
@@ -30,9 +29,8 @@ def run():
         "query_heads": 2,
         "query_qk_channels": 4,
     }
-    model = perceiver.build(spec)
-    params, state = jax.jit(model.init)(jax.random.key(2))
-    return Runner(model, params, state, batch_size=4)
+    saved = draw_saved(spec)
+    return Runner(saved.model, saved.params, saved.state, batch_size=4)
 
 
 def logits(run, ids):

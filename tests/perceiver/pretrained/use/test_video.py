@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-import perceiver
-
 SPEC = {
     "kind": "video_autoencoder",
     "video_shape": (2, 8, 12, 3),
@@ -23,8 +21,8 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def model():
-    return perceiver.fresh(SPEC, seed=3)
+def model(draw_model):
+    return draw_model(SPEC)
 
 
 @pytest.fixture
