@@ -90,7 +90,7 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
 def test_slurm_tells_the_processes_who_they_are(tmp_path):
     """What SLURM sets for two tasks is enough for `cluster.join`, without a word from anyone."""
     program = (
-        "from train import cluster; way = cluster.join(start_timeout=60); import jax;"
+        "from train.devices import cluster; way = cluster.join(start_timeout=60); import jax;"
         "print(way, jax.process_index(), jax.process_count(), jax.device_count())"
     )
     port = 0

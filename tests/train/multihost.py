@@ -17,6 +17,7 @@ import numpy as np
 
 from configs import digits
 from perceiver.weights.mapping import flatten
+from tests.train import together
 from train import evaluate, experiment, export
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices import cluster
@@ -52,7 +53,7 @@ def make_config(layout):
 def run(folder, name, before):
     layout = name.rpartition("/")[2]
     this = experiment.make(make_config(layout))
-    train, step = this.placement, this.train_step()
+    train, step = this.placement, together.compiled_together(this.train_step())
     losses = []
     with contextlib.closing(this.batches("train", train=True)) as batches:
 
@@ -80,7 +81,8 @@ def run(folder, name, before):
             state = take(state)
         save(folder / name, state)
         state = take(restore(folder / before))
-    metrics = evaluate.evaluate(this, this.eval_step(), state, BrokenExamples(print), Preemption())
+    eval_step = together.compiled_together(this.eval_step())
+    metrics = evaluate.evaluate(this, eval_step, state, BrokenExamples(print), Preemption())
     facts = {
         "losses": losses,
         "metrics": metrics,
@@ -93,11 +95,16 @@ def run(folder, name, before):
         np.savez(folder / f"{name}.npz", facts=json.dumps(facts), **flatten(params))
 
 
+def layout(folder, words):
+    name, _, before = words.partition("<")
+    run(folder, name, before or name)
+
+
 def main(port, processes, index, folder, *layouts):
     cluster.join(f"localhost:{port}", int(processes), int(index), host_timeout=100)
+    together.connect()
     for words in layouts:
-        name, _, before = words.partition("<")
-        run(pathlib.Path(folder), name, before or name)
+        layout(pathlib.Path(folder), words)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 CHILD = """
 import os, signal, sys
 import jax.numpy as jnp
-from train import checkpoint, integrity
+from train.checkpoint import checkpoint, integrity
 
 folder, stage = sys.argv[1:]
 seal = integrity.seal
