@@ -53,7 +53,7 @@ def make_config(layout):
 def run(folder, name, before):
     layout = name.rpartition("/")[2]
     this = experiment.make(make_config(layout))
-    train, step = this.placement, together.compiled_together(this.train_step())
+    train, step = this.placement, this.train_step()
     losses = []
     with contextlib.closing(this.batches("train", train=True)) as batches:
 
@@ -81,8 +81,7 @@ def run(folder, name, before):
             state = take(state)
         save(folder / name, state)
         state = take(restore(folder / before))
-    eval_step = together.compiled_together(this.eval_step())
-    metrics = evaluate.evaluate(this, eval_step, state, BrokenExamples(print), Preemption())
+    metrics = evaluate.evaluate(this, this.eval_step(), state, BrokenExamples(print), Preemption())
     facts = {
         "losses": losses,
         "metrics": metrics,
@@ -101,8 +100,8 @@ def layout(folder, words):
 
 
 def main(port, processes, index, folder, *layouts):
+    together.patch()
     cluster.join(f"localhost:{port}", int(processes), int(index), host_timeout=100)
-    together.connect()
     for words in layouts:
         layout(pathlib.Path(folder), words)
 

@@ -209,6 +209,7 @@ def test_init_from_takes_the_weights_of_another_run(whole, tmp_path, capsys):
     [
         ({"task": "clustering"}, "unknown task 'clustering'"),
         ({"data.source": "digitz"}, "digitz"),
+        ({"data.source": "tfds:mnist"}, "mnist"),
         ({"model.classes": 11}, r"model.classes=11.*10 classes; set model.classes=10"),
         ({"data.image_size": 9}, r"image_shape=\(8, 8, 1\).*\(9, 9, 1\)"),
         ({"model.self_heads": 7}, "must be a multiple of self_heads=7"),

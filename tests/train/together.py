@@ -48,7 +48,8 @@ def compiled_together(step):
     return run
 
 
-def main():
+def patch():
+    """Changes this process for good: it joins the others, and runs steps, together with them."""
     join = cluster.join
 
     def join_and_connect(*words, **options):
@@ -64,8 +65,8 @@ def main():
             return compiled_together(intact(self, step))
 
         setattr(placement.Placement, name, compiling)
-    runpy.run_module("train", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    main()
+    patch()
+    runpy.run_module("train", run_name="__main__", alter_sys=True)

@@ -41,7 +41,6 @@ def told_and_model(tmp_path_factory):
     return told.getvalue(), perceiver.load(folder / "run")
 
 
-@pytest.mark.slow
 def test_completions_are_said_at_an_evaluation(told_and_model):
     told, _ = told_and_model
     after = told[told.index("validation:") :].splitlines()[1]
