@@ -35,6 +35,7 @@ def told_and_model(tmp_path_factory):
     config = masked_lm.get_config("embedded,smoke")
     config.data.update(source="text:some", data_dir=str(folder), tokenizer=str(original))
     config.model.vocabulary = VOCABULARY
+    config.placement = "single"
     with contextlib.redirect_stdout(io.StringIO()) as told:
         loop.run(config, folder / "run")
     original.unlink()
