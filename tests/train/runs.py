@@ -36,14 +36,6 @@ def small(**changes):
     return c
 
 
-def _classification():
-    """On eight devices."""
-    c = digits.get_config("perceiver,smoke")
-    c.train.update(steps=9, log_every=9, eval_every=9, save_every=9)
-    c.optim.lr = 0.01
-    return c
-
-
 def _of_one_device(module):
     def make():
         c = module.get_config("embedded,smoke")
@@ -54,8 +46,7 @@ def _of_one_device(module):
 
 
 CONFIGS = {
-    "small": small,
-    "classification": _classification,
+    "classification": small,
     "masked_lm": _of_one_device(masked_lm),
     "text_classification": _of_one_device(text_classification),
     "tagging": _of_one_device(audioset),

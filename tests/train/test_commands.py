@@ -44,7 +44,7 @@ def settings():
 
 
 def test_a_run_that_was_killed_is_bit_equal_to_one_that_was_not(trained, tmp_path):
-    whole, killed = trained("small"), tmp_path / "killed"
+    whole, killed = trained("classification"), tmp_path / "killed"
     words = settings()
     child = subprocess.Popen(command(killed, *words), cwd=runs.ROOT, stdout=subprocess.DEVNULL)
     journal = killed / "metrics.jsonl"
@@ -62,7 +62,7 @@ def test_a_run_that_was_killed_is_bit_equal_to_one_that_was_not(trained, tmp_pat
 
 
 def test_a_run_is_evaluated_and_exported_from_its_last_checkpoint(trained, tmp_path, capsys):
-    whole = trained("small")
+    whole = trained("classification")
     copy = shutil.copytree(whole, tmp_path / "copy")
     (copy / MODEL).unlink()
     evaluate.main([str(copy), "--json"])

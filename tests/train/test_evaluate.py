@@ -17,13 +17,14 @@ from data.images import digits as digits_data
 from perceiver.weights import native
 from train import evaluate, pictures
 
-CONFIG = "--config=configs/digits.py:perceiver,smoke"
+CONFIG = "--config=configs/digits.py:fourier,smoke"
+SIZES = ("--config.model.layers=1", "--config.model.blocks=1")  # of `runs.small`
 EXAMPLES = 599  # nine batches of 64, and 23 more
 
 
 @pytest.fixture(scope="module")
 def run(trained, tmp_path_factory):
-    """The folder of a short run on eight devices, to be written into."""
+    """The folder of a run, to be written into."""
     return shutil.copytree(trained("classification"), tmp_path_factory.mktemp("copy") / "run")
 
 
@@ -31,7 +32,7 @@ def run(trained, tmp_path_factory):
 def expected(run):
     """Metrics by scikit-learn, from the logits of all examples at once."""
     model = perceiver.load(run, batch_size=EXAMPLES)
-    c = digits.get_config("perceiver,smoke")
+    c = digits.get_config("fourier,smoke")
     batches = data.load(c.data, "validation", batch_size=EXAMPLES, seed=0, train=False)
     (batch,) = batches
     logits = model({"image": batch["image"]})
@@ -62,7 +63,7 @@ def assert_close(found, expected):
 def test_a_run_is_assessed_into_its_folder(run, expected, capsys):
     found = call(capsys, run)
     assert_close(found, expected)
-    assert (found["step"], found["examples"], found["broken"]) == (9, EXAMPLES, [])
+    assert (found["step"], found["examples"], found["broken"]) == (11, EXAMPLES, [])
     names = {path.name for path in (run / "evaluation").iterdir()}
     assert names == {"classes.csv", "confusions.png", "attention.png"}
     assert set(found["files"].values()) == {str(run / "evaluation" / name) for name in names}
@@ -73,11 +74,11 @@ def test_a_run_is_assessed_into_its_folder(run, expected, capsys):
     assert right == pytest.approx(EXAMPLES * expected["accuracy"], rel=1e-4)
 
 
-@pytest.mark.parametrize("placement", ["single", "sharded"])
+@pytest.mark.parametrize("placement", ["pmap", "sharded"])
 def test_any_weights_are_assessed_on_the_data_of_a_config(
     run, expected, placement, capsys, tmp_path
 ):
-    words = (CONFIG, f"--weights={run}", f"--config.placement={placement}")
+    words = (CONFIG, *SIZES, f"--weights={run}", f"--config.placement={placement}")
     found = call(capsys, *words, "--config.data.eval_batch_size=40", f"--out={tmp_path}")
     assert_close(found, expected)
     assert (found["step"], found["examples"], found["notices"]) == (None, EXAMPLES, [])
@@ -91,7 +92,7 @@ def test_a_run_of_a_mesh_that_is_not_here_is_assessed(run, expected, capsys, tmp
     (tmp_path / "config.json").write_text(json.dumps(config))
     evaluate.main([str(tmp_path)])  # for readers it prints lines
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"{tmp_path}, step 9: 599 examples of digits"
+    assert told[0] == f"{tmp_path}, step 11: 599 examples of digits"
     lines = dict(line.split()[:2] for line in told[1:])
     assert lines["accuracy"] == f"{expected['accuracy']:.4f}"
     assert float(lines["loss"]) == pytest.approx(expected["loss"], abs=1e-4)
@@ -115,7 +116,8 @@ def test_broken_examples_and_another_use_are_named_and_nothing_is_left_behind(
     usage = saved.usage | {"labels": [*"012345678", "nine"]}
     usage["image"] = usage["image"] | {"mean": [0.5], "crop_fraction": 0.875}
     native.save(tmp_path / "model", saved.model, saved.params, saved.state, usage)
-    evaluate.main([CONFIG, f"--weights={tmp_path / 'model'}", "--json"])
+    weights = f"--weights={tmp_path / 'model'}"
+    evaluate.main([CONFIG, *SIZES, weights, "--config.placement=single", "--json"])
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert (found["examples"], found["broken"]) == (EXAMPLES - 1, ["example 17"])
@@ -157,8 +159,8 @@ def test_a_masked_language_model_has_perplexity_and_completions(trained, tmp_pat
         (["{run}/model"], "is not the folder of a run"),
         ([CONFIG, "--weights={run}/nothing"], "nothing"),
         (
-            ["--config=configs/digits.py:fourier,smoke", "--weights={run}"],
-            "encoders: weights (0, 1, 1, 1), config.model (0,)",
+            ["--config=configs/digits.py:perceiver,smoke", "--weights={run}"],
+            "encoders: weights (0,), config.model (0, 1, 1, 1)",
         ),
         (
             [CONFIG, "--weights={run}", "--config.model.self_heads=2"],

@@ -34,7 +34,7 @@ def _no_pictures(monkeypatch):
 @pytest.fixture(scope="module")
 def whole(trained):
     """A run that nobody killed."""
-    return trained("small")
+    return trained("classification")
 
 
 @pytest.fixture

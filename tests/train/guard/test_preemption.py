@@ -71,8 +71,8 @@ def test_a_run_that_is_told_to_stop_again_and_again_loses_nothing(trained, tmp_p
                 train.loop.run(small(), tmp_path)
         assert told.value.step == saved
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert train.loop.run(small(), tmp_path) == runs.results(trained("small"))
-    runs.assert_same_run(tmp_path, trained("small"))
+    assert train.loop.run(small(), tmp_path) == runs.results(trained("classification"))
+    runs.assert_same_run(tmp_path, trained("classification"))
 
 
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path, monkeypatch):

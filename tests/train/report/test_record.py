@@ -158,5 +158,5 @@ def test_a_line_cut_short_is_passed_over(tmp_path):
 def test_a_run_is_repeated_from_its_folder_alone(trained, tmp_path, monkeypatch):
     """The resolved config of one run, trained again elsewhere, gives the same bits."""
     monkeypatch.setattr(loop, "_finish", lambda *_: None)  # the picture and the curves
-    loop.run(workdir.read(trained("small")), tmp_path / "again")
-    runs.assert_same_run(tmp_path / "again", trained("small"))
+    loop.run(workdir.read(trained("classification")), tmp_path / "again")
+    runs.assert_same_run(tmp_path / "again", trained("classification"))
