@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn
 
 import data
 import perceiver
-from configs import digits
+from configs import digits, masked_lm
 from data.dataset import BrokenExample
 from data.images import digits as digits_data
 from perceiver.weights import native
@@ -137,8 +137,11 @@ def test_the_pictures_of_a_run_are_drawn_again(run, capsys):
     assert (run / "attention.png").is_file()
 
 
-def test_a_masked_language_model_has_perplexity_and_completions(trained, tmp_path, capsys):
-    found = call(capsys, trained("masked_lm"), f"--out={tmp_path / 'out'}")
+def test_a_masked_language_model_has_perplexity_and_completions(tmp_path, capsys):
+    c = masked_lm.get_config("embedded,smoke")
+    perceiver.fresh(c.model.to_dict()).save(tmp_path / "model")
+    words = ("--config=configs/masked_lm.py:embedded,smoke", f"--weights={tmp_path / 'model'}")
+    found = call(capsys, *words, "--config.placement=single", f"--out={tmp_path / 'out'}")
     assert {"loss", "bits", "accuracy", "unigram/bits"} <= found.keys()
     assert found["perplexity"] == pytest.approx(2 ** found["bits"], rel=1e-4)
     assert found["files"].keys() == {"sources", "completions"}

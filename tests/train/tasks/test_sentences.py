@@ -201,8 +201,8 @@ def test_it_is_trained_and_finds_its_partners(trained):
     _, found = evaluate.predict(made.experiment, made.state, broken)
     assert len(found["embedding"]) == made.experiment.info.examples["validation"]
     assert scores["loss"] == pytest.approx(logged["loss"], rel=1e-5)
-    ranks = retrieval.summary(retrieval.ranks(found["embedding"], found["embedding_b"]))
-    assert ranks.items() <= scores.items()
+    u, v = (found[name].astype(np.float64) for name in ("embedding", "embedding_b"))
+    assert retrieval.summary(retrieval.ranks(u, v)).items() <= scores.items()
     # words in common tell much, even of tokens that are hardly trained
     assert scores["recall_10"] > 2 * scores["chance/recall_10"]
     model = perceiver.load(folder)
