@@ -49,8 +49,9 @@ while :; do sleep 0.05; done
 class Stage:
     """A folder with stub programs on PATH and the notes that they take."""
 
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path, checkout: pathlib.Path = ROOT):
+        """`checkout` is where the launchers are started from."""
+        self.folder, self.checkout = folder, checkout
         for name in ("bin", "tmp"):
             (folder / name).mkdir(parents=True)
         self.python = self.program("python", PYTHON_STUB)
@@ -85,7 +86,7 @@ class Stage:
     def begin(self, *command: object, **environment: str) -> subprocess.Popen[str]:
         """Starts a launcher in a session of its own; end it by `end`."""
         return subprocess.Popen(
-            [str(word) for word in command],
+            [str(word).replace(str(LAUNCH), str(self.checkout / "launch")) for word in command],
             cwd=ROOT,
             env=self.environment | environment,
             stdout=subprocess.PIPE,

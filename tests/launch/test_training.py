@@ -5,24 +5,19 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from tests.launch.stage import SSH_STUB, Stage, end
-from train.report import provenance
+from tests.launch.stage import ROOT, SSH_STUB, Stage, end
+from tests.train import runs
+from train.report import record
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash"),
-]
-
-# Notes its process id, which stays Python's.
+# Notes its process id, which stays Python's; `-m train` becomes the program that does the same, and
+# waits for a process that is late.
 REAL = f"""#!/bin/sh
 for word in "$@"; do
   case $word in --process=*) process=${{word#*=}} ;; esac
@@ -30,14 +25,9 @@ done
 start=$(ls "$STAGE" | grep -c "^pid.$process.")
 echo $$ >"$STAGE/pid.$process.$start.new"
 mv "$STAGE/pid.$process.$start.new" "$STAGE/pid.$process.$start"
-exec {sys.executable} "$@"
+shift 2
+exec {sys.executable} tests/train/together.py "$@"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def steps_told(folder: pathlib.Path) -> list[int]:
@@ -48,6 +38,8 @@ def steps_told(folder: pathlib.Path) -> list[int]:
     return [row["step"] for row in rows if "lr" in row]
 
 
+@pytest.mark.slow  # test_ssh.py and test_preemption.py have its parts
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
     """One of two processes is told to stop: both save, end with 75, and are started again."""
     stage = Stage(tmp_path / "stage")
@@ -55,7 +47,7 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
     run = tmp_path / "run"
     child = stage.begin(
         ROOT / "launch" / "ssh.sh",
-        *("--hosts=localhost,localhost", f"--port={free_port()}", f"--directory={ROOT}"),
+        *("--hosts=localhost,localhost", f"--port={runs.free_port()}", f"--directory={ROOT}"),
         *(f"--python={stage.program('real', REAL)}", "--pause=0", "--attempts=2", "--"),
         *("--config=configs/digits.py:fourier,smoke", f"--workdir={run}"),
         *(f"--config.train.steps={STEPS}", "--config.train.log_every=5"),
@@ -80,7 +72,7 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
     assert "fresh, seed 0" in out
     assert "resumed at step" in out
     assert steps_told(run) == list(range(5, STEPS + 1, 5))  # none lost, none twice
-    first, second = provenance.read(run)
+    first, second = record.read(run)
     assert first["hosts"] == second["hosts"] == 2
     assert first["command"] == second["command"]
     assert f"--workdir={run}" in first["command"]
@@ -90,12 +82,12 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
 def test_slurm_tells_the_processes_who_they_are(tmp_path):
     """What SLURM sets for two tasks is enough for `cluster.join`, without a word from anyone."""
     program = (
-        "from train import cluster; way = cluster.join(start_timeout=60); import jax;"
+        "from train.devices import cluster; way = cluster.join(start_timeout=60); import jax;"
         "print(way, jax.process_index(), jax.process_count(), jax.device_count())"
     )
     port = 0
     while port < 61440:  # JAX takes the port 61440 + job id % 4096
-        port = free_port() if port == 0 else port + 1
+        port = runs.free_port() if port == 0 else port + 1
         port = port if port >= 61440 else 61440 + port % 4096
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")} | {
         "PYTHONPATH": str(ROOT),

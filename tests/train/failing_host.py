@@ -17,6 +17,7 @@ jax.distributed.initialize(f"localhost:{PORT}", 2, INDEX)
 from jax.sharding import Mesh, NamedSharding  # noqa: E402 - after the devices are known
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
+from tests.train import together  # noqa: E402
 from train.checkpoint import array_files, checkpoint  # noqa: E402
 
 
@@ -45,6 +46,7 @@ def failing_merge(folder):
     merge(folder)
 
 
+together.connect()
 array_files.write, array_files.merge = failing_write, failing_merge
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), P("data"))
 x = jax.jit(lambda: jax.numpy.arange(4096.0), out_shardings=sharding)()

@@ -17,6 +17,7 @@ import numpy as np
 
 from configs import digits
 from perceiver.weights.mapping import flatten
+from tests.train import together
 from train import evaluate, experiment, export
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices import cluster
@@ -93,11 +94,16 @@ def run(folder, name, before):
         np.savez(folder / f"{name}.npz", facts=json.dumps(facts), **flatten(params))
 
 
+def layout(folder, words):
+    name, _, before = words.partition("<")
+    run(folder, name, before or name)
+
+
 def main(port, processes, index, folder, *layouts):
+    together.patch()
     cluster.join(f"localhost:{port}", int(processes), int(index), host_timeout=100)
     for words in layouts:
-        name, _, before = words.partition("<")
-        run(pathlib.Path(folder), name, before or name)
+        layout(pathlib.Path(folder), words)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, monkeypatch, capsys):
-    monkeypatch.setattr(probe.compile_cache, "enable", lambda: None)
+    monkeypatch.setattr(probe.compile_cache, "enable_if_possible", lambda: None)
 
     def run(*words):
         probe.main([str(folder / "model"), str(folder / "rows.csv"), "--folds=3", *words])

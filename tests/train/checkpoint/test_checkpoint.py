@@ -222,7 +222,7 @@ def test_orbax_is_silent_and_warnings_are_not(three, state, capfd):
     script = (
         "import logging, sys, jax, jax.numpy as jnp; logging.basicConfig(level='INFO');"
         "from absl import logging as absl; absl.set_verbosity('info');"
-        "from train import checkpoint;"
+        "from train.checkpoint import checkpoint;"
         "c = checkpoint.Checkpoints(sys.argv[1]);"
         "c.save(50, {'x': jnp.ones(3)}, None, None);"
         "c.restore({'x': jax.ShapeDtypeStruct((3,), jnp.float32)}); c.close();"

@@ -8,7 +8,6 @@ import logging
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train import runs
 from train.checkpoint import array_files, integrity, saving
 from train.checkpoint import checkpoint as checkpoint_lib
 
@@ -242,15 +242,8 @@ def test_multiples_are_kept_for_ever(tmp_path):
         checkpoint_lib.Checkpoints(tmp_path, keep_every=-1)
 
 
-@pytest.mark.slow
 def test_all_hosts_learn_that_one_has_failed(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(ROOT),
-    }
+    port, environment = runs.free_port(), runs.of_a_process(devices=2)
     script = str(ROOT / "tests" / "train" / "failing_host.py")
     children = [
         subprocess.Popen(

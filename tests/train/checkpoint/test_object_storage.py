@@ -30,7 +30,7 @@ server = create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bu
 server.start()
 try:
     import jax, jax.numpy as jnp
-    from train import checkpoint, folders
+    from train.checkpoint import checkpoint, folders
     folder = folders.of("gs://bucket/run/checkpoints")
     shape = {"x": jax.ShapeDtypeStruct((5000,), jnp.float32)}
     with checkpoint.Checkpoints(folder, keep=2) as checkpoints:

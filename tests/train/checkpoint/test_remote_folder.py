@@ -3,17 +3,16 @@
 import pathlib
 import types
 
-import numpy as np
 import pytest
 
 import train.loop
-from configs import digits
-from perceiver.weights import mapping, native
+from tests.train import runs
+from tests.train.runs import small
 from train.checkpoint import remote_folder
 from train.checkpoint.remote_folder import RemoteFolder
 from train.guard import preemption
 from train.guard.preemption import Preempted
-from train.report.metrics_log import SPEEDS, read
+from train.report.journal import read
 
 
 @pytest.fixture
@@ -71,30 +70,15 @@ def test_a_local_folder_is_its_own_mirror(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_run_in_a_store_is_told_to_stop_and_goes_on(store, tmp_path, monkeypatch):
-    def config():
-        c = digits.get_config("fourier,smoke")
-        c.placement = "single"
-        c.train.update(steps=4, log_every=1, save_every=3, eval_every=4)
-        return c
-
-    whole = train.loop.run(config(), tmp_path / "whole")
+def test_a_run_in_a_store_is_told_to_stop_and_goes_on(store, trained, monkeypatch):
+    whole = trained("classification")
     with monkeypatch.context() as patch:
-        patch.setattr(preemption.Preemption, "should_stop", lambda self, step: step == 2)
+        patch.setattr(preemption.Preemption, "reached", lambda self, step: step == 3)
         with pytest.raises(Preempted):
-            train.loop.run(config(), "gs://bucket/run")
-    assert len(read(store / "run/metrics.jsonl")) == 2
-    assert train.loop.run(config(), "gs://bucket/run") == whole
-
-    def rows(folder):
-        found = read(folder / "metrics.jsonl")
-        return [{k: v for k, v in row.items() if k not in SPEEDS} for row in found]
-
-    assert rows(store / "run") == rows(tmp_path / "whole")
-    ours, theirs = (
-        mapping.flatten(native.load(folder / "model").params)
-        for folder in (store / "run", tmp_path / "whole")
-    )
-    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+            train.loop.run(small(), "gs://bucket/run")
+    assert len(read(store / "run/metrics.jsonl")) == 1
+    assert train.loop.run(small(), "gs://bucket/run") == runs.results(whole)
+    runs.assert_same_run(store / "run", whole)
+    model = "model/model.safetensors"
+    assert (store / "run" / model).read_bytes() == (whole / model).read_bytes()
     assert len((store / "run/starts.jsonl").read_text().splitlines()) == 2

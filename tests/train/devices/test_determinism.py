@@ -13,7 +13,7 @@ OFF = ml_collections.ConfigDict({"deterministic": False})
 # Sets it before and after the devices are there, and trains nothing.
 CHILD = """
 import os, ml_collections
-from train import determinism
+from train.devices import determinism
 config = ml_collections.ConfigDict({"deterministic": True})
 determinism.apply(config)
 determinism.apply(config)

@@ -1,4 +1,4 @@
-"""One, two and four processes of eight devices in all take the same steps, however they split them.
+"""Processes of eight devices in all take the same steps, however they split them.
 
 A real Perceiver on the digits, through the real pipeline. Each layout starts from a checkpoint of
 one process, and takes its last step from the checkpoint that another layout has saved, of other
@@ -6,53 +6,49 @@ processes too: the chain goes through all of them.
 """
 
 import json
-import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[3]
-SCRIPT = ROOT / "tests" / "train" / "multihost.py"
+from tests.train import multihost, runs
+
+SCRIPT = pathlib.Path(multihost.__file__)
 TIMEOUT = 400  # seconds for one set of processes
-# processes -> its layouts, each with the one whose checkpoint it takes over
-SETS = {
-    1: ("1/single", "1/pmap<1/single", "1/data-sequence<1/pmap"),
-    2: ("2/pmap<1/data-sequence", "2/data-fsdp<2/pmap", "2/data-sequence<2/data-fsdp"),
-    4: ("4/pmap<2/data-sequence", "4/fsdp<4/pmap", "4/sequence<4/fsdp"),
-}
-LAYOUTS = [words.partition("<")[0] for layouts in SETS.values() for words in layouts]
+# processes and their layouts, each with the one whose checkpoint it takes over
+BY_DAY = (
+    (1, ("1/single",)),
+    (2, ("2/pmap<1/single", "2/data-fsdp<2/pmap")),
+    (1, ("1/data-sequence<2/data-fsdp",)),
+)
+# More processes, and hosts that share a sequence; which rows those load tests test_mesh.py too.
+BY_NIGHT = (
+    (4, ("4/pmap<1/data-sequence", "4/fsdp<4/pmap", "4/sequence<4/fsdp")),
+    (2, ("2/data-sequence<4/sequence",)),
+    (1, ("1/pmap<2/data-sequence",)),
+)
 # Hosts of a sequence load the same rows: name -> shares of a batch.
 SHARES = {"4/sequence": 1}
-# Compiling takes most of the time of this test; running next to none.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # Relative to the largest entry of each array: sums over devices are taken in another order.
 TOLERANCE = 2e-4
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+def names_of(sets):
+    return [words.partition("<")[0] for _, layouts in sets for words in layouts]
 
 
 def train(folder, processes, layouts):
     """Runs the processes of one set side by side; fails with what they said."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // processes} {FAST_COMPILE}",
-        "PYTHONPATH": str(ROOT),
-    }
-    port, children = free_port(), []
+    port, children = runs.free_port(), []
     try:
         for index in range(processes):
             words = [sys.executable, str(SCRIPT), str(port), str(processes), str(index)]
             log = (folder / f"{processes}-{index}.log").open("w+")
             child = subprocess.Popen(
                 [*words, str(folder), *layouts],
-                env=environment,
+                env=runs.of_a_process(8 // processes),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -72,24 +68,50 @@ def train(folder, processes, layouts):
     assert [child.returncode for child, _ in children] == [0] * processes
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """{layout: (facts, parameters)} of all sets, one set after the other."""
-    folder = tmp_path_factory.mktemp("multihost")
-    for processes, layouts in SETS.items():
-        (folder / str(processes)).mkdir()
-        train(folder, processes, layouts)
+def train_all(folder, sets):
+    """Trains one set after the other, of one process in this one; {layout: (facts, parameters)}."""
+    for processes, layouts in sets:
+        (folder / str(processes)).mkdir(exist_ok=True)
+        if processes > 1:
+            train(folder, processes, layouts)
+        else:
+            for words in layouts:
+                multihost.layout(folder, words)
     found = {}
-    for name in LAYOUTS:
+    for name in names_of(sets):
         with np.load(folder / f"{name}.npz") as arrays:
             arrays = dict(arrays)
         found[name] = json.loads(str(arrays.pop("facts"))), arrays
     return found
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("multihost")
+
+
+@pytest.fixture(scope="module")
+def by_day(folder):
+    return train_all(folder, BY_DAY)
+
+
+@pytest.fixture(scope="module")
+def by_night(folder, by_day):
+    return by_day | train_all(folder, BY_NIGHT)
+
+
+@pytest.mark.parametrize("name", names_of(BY_DAY))
+def test_processes_train_like_one_device(by_day, name):
+    check(by_day, name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_processes_train_like_one_device(results, name):
+@pytest.mark.parametrize("name", names_of(BY_NIGHT))
+def test_more_processes_train_like_one_device(by_night, name):
+    check(by_night, name)
+
+
+def check(results, name):
     facts, params = results[name]
     want, expected = results["1/single"]
     processes = int(name[0])

@@ -85,7 +85,7 @@ def test_what_is_exchanged_does_not_grow_with_an_image():
     assert abs(size_in_bytes(large) - size_in_bytes(small)) < FREE
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # test_parity.py has texts split over devices
 def test_what_is_exchanged_does_not_grow_with_a_text():
     """But for the gradient of its learned positions, which are parameters."""
     small, large = (exchanged(texts, length) for length in (64, 128))
@@ -93,14 +93,13 @@ def test_what_is_exchanged_does_not_grow_with_a_text():
     assert abs(size_in_bytes(large) - size_in_bytes(small)) < FREE
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # test_placement.py asks the same of a smaller network
 def test_examples_stay_where_they_are_without_a_sequence_too():
     """Parameters are gathered, tokens and activations never: those lead with the batch."""
     found = exchanged(texts, 64, {"data": 2, "fsdp": 4, "sequence": 1})
     assert not [x for x in found if re.match(rf"\w+\[{BATCH}\b", x)]
 
 
-@pytest.mark.slow
 def test_clips_are_split_by_frames_while_their_short_sound_is_not(rng):
     c = audioset.get_config("embedded,smoke")
     c.model.update(cross_path="separable", layers=1, blocks=1, audio="raw", encoders=(0,))

@@ -134,7 +134,7 @@ def test_what_is_left_of_a_clip_is_trained_on(prepared):
         assert batch["labels"][row].sum() == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # test_loop.py trains on what is broken
 def test_training_goes_on(prepared, tmp_path):
     loop.run(settings(prepared), tmp_path / "run")
     assert (tmp_path / "run" / "metrics.jsonl").stat().st_size > 0

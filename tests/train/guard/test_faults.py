@@ -1,15 +1,15 @@
 """What goes wrong while a run trains, injected for real: it says so, ends, and can go on.
 
-Faults that other files inject: kills at any moment (test_commands.py, test_killed_save.py,
-benchmarks.chaos), damaged, missing and unwritable checkpoints (test_checkpoint*.py), a config that
-changed under a run (test_loop.py), records that do not decode (test_broken_media.py, data/).
+Faults that other files inject: kills at any moment (test_commands.py, test_killed_save.py),
+damaged, missing and unwritable checkpoints (test_checkpoint*.py), a config that changed under a run
+(test_loop.py), records that do not decode (test_broken_media.py,
+data/).
 """
 
 import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,30 +21,21 @@ import optax
 import pytest
 
 import train.loop
-from configs import digits
 from data.batches import Batches
-from train import experiment
-from train.checkpoint.checkpoint import Checkpoints
-from train.devices.sharding import path_of
-from train.guard import exit_codes
+from tests.train import runs
+from train.guard import exits
 from train.optim import optimizers
-from train.report.metrics_log import SPEEDS, read
-from train.run.window import MetricWindow, NonFiniteError
+from train.report.journal import read
+from train.run.window import NonFiniteError, Window
 
-ROOT = pathlib.Path(__file__).parents[3]
 TIMEOUT = 240  # seconds that a child process may take on a busy machine
+LAST = 11  # step of a run
 HOST_TIMEOUT = 25  # seconds until JAX calls a silent process dead
 
 
-def small_config(**changes):
-    c = digits.get_config("fourier,smoke")
-    c.placement = "single"
-    c.model.update(dropout_rate=0.1, layers=1, blocks=1)
-    c.optim.update(ema_decay=0.9)
-    c.data.eval_batch_size = 600
-    c.train.update(steps=12, log_every=4, save_every=3, eval_every=12)
-    c.update_from_flattened_dict(changes)
-    return c
+def small(**changes):
+    intervals = {"train.log_every": 4, "train.save_every": 3, "train.eval_every": LAST}
+    return runs.small(**intervals | changes)
 
 
 def break_batches(monkeypatch, *numbers):
@@ -67,57 +58,39 @@ def _no_pictures(monkeypatch):
     monkeypatch.setattr(train.loop, "_finish", lambda *_: None)
 
 
-def last_checkpoint(folder):
-    """(its step, {path: floating-point array})."""
-    abstract = experiment.make(small_config()).abstract_state()
-    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        found = checkpoints.restore(abstract)
-        assert checkpoints.damaged == []
-    leaves = jax.tree_util.tree_leaves_with_path(found.state)
-    arrays = {path_of(keys): np.asarray(x) for keys, x in leaves}
-    return found.step, {k: x for k, x in arrays.items() if jnp.issubdtype(x.dtype, jnp.floating)}
-
-
 def assert_finite(arrays):
     assert [path for path, x in arrays.items() if not np.isfinite(x).all()] == []
 
 
-def rows(folder):
-    found = read(folder / "metrics.jsonl")
-    return [{name: x for name, x in row.items() if name not in SPEEDS} for row in found]
-
-
-@pytest.mark.slow
 def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         break_batches(patch, 7)  # step 8
         told = r"not finite at step 8: .*'loss': nan.*the checkpoint of step 6 is kept.*data of"
         with pytest.raises(NonFiniteError, match=told):
-            train.loop.run(small_config(), tmp_path)
-    step, arrays = last_checkpoint(tmp_path)
+            train.loop.run(small(), tmp_path)
+    step, arrays = runs.last_checkpoint(tmp_path)
     assert step == 6
     assert_finite(arrays)
-    train.loop.run(small_config(), tmp_path)
-    assert last_checkpoint(tmp_path)[0] == 12
+    train.loop.run(small(), tmp_path)
+    assert runs.last_checkpoint(tmp_path)[0] == LAST
 
 
-@pytest.mark.slow
 def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeypatch, capsys):
-    config = small_config(**{"guard.non_finite": "skip", "guard.max_skips": 2})
+    config = small(**{"guard.non_finite": "skip", "guard.max_skips": 2})
     break_batches(monkeypatch, 4, 5)  # steps 5 and 6, the second is saved
     train.loop.run(config, tmp_path / "whole")
     told = capsys.readouterr().out
     for step, count in ((5, 1), (6, 2)):
-        line = f"skipped step {step}: loss and gradient not finite; parameters are unchanged; "
+        line = f"skipped step {step}: no finite loss and gradient; parameters stay as they were; "
         assert told.count(f"{line}{count} of at most 2") == 1
-    by_step = {row["step"]: row for row in rows(tmp_path / "whole") if "loss" in row}
-    assert {step: row["skipped"] for step, row in by_step.items()} == {4: 0.0, 8: 0.5, 12: 0.0}
+    by_step = {row["step"]: row for row in runs.rows(tmp_path / "whole") if "loss" in row}
+    assert {step: row["skipped"] for step, row in by_step.items()} == {4: 0.0, 8: 0.5, LAST: 0.0}
     assert all(np.isfinite(row["loss"]) for row in by_step.values())
-    step, arrays = last_checkpoint(tmp_path / "whole")
-    assert step == 12
+    step, arrays = runs.last_checkpoint(tmp_path / "whole")
+    assert step == LAST
     assert_finite(arrays)
 
-    add = MetricWindow.add
+    add = Window.add
     with monkeypatch.context() as patch:
 
         def killing(self, step, sums):
@@ -125,13 +98,11 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
                 raise KeyboardInterrupt
             add(self, step, sums)
 
-        patch.setattr(MetricWindow, "add", killing)
+        patch.setattr(Window, "add", killing)
         with pytest.raises(KeyboardInterrupt):
             train.loop.run(config, tmp_path / "killed")
     train.loop.run(config, tmp_path / "killed")
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    again = last_checkpoint(tmp_path / "killed")[1]
-    assert all(x.tobytes() == again[path].tobytes() for path, x in arrays.items())
+    runs.assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_nan_from_the_optimiser_is_never_saved(tmp_path, monkeypatch):
@@ -148,15 +119,15 @@ def test_nan_from_the_optimiser_is_never_saved(tmp_path, monkeypatch):
 
     monkeypatch.setattr(optimizers, "make", breaking)
     with pytest.raises(NonFiniteError, match=r"state of step 6 .*params/.*step 3 is kept.*optim"):
-        train.loop.run(small_config(), tmp_path)
-    step, arrays = last_checkpoint(tmp_path)
+        train.loop.run(small(), tmp_path)
+    step, arrays = runs.last_checkpoint(tmp_path)
     assert step == 3
     assert_finite(arrays)
 
 
 def test_an_unknown_guard_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"guard\.non_finite='ignore'.*stop, skip"):
-        train.loop.run(small_config(**{"guard.non_finite": "ignore"}), tmp_path)
+        train.loop.run(small(**{"guard.non_finite": "ignore"}), tmp_path)
 
 
 def start(script, workdir, *words, devices=1):
@@ -169,14 +140,10 @@ def start(script, workdir, *words, devices=1):
     ]
     line += ["--config.model.layers=1", "--config.model.blocks=1"]
     line += [f"--workdir={workdir}", "--config.train.steps=100000", "--config.train.save_every=4"]
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": str(ROOT),
-    }
     return subprocess.Popen(
         [*line, "--config.train.eval_every=100000", *words],
-        cwd=ROOT,
-        env=environment,
+        cwd=runs.ROOT,
+        env=runs.of_a_process(devices),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -218,7 +185,6 @@ def stop(*children):
         child.communicate(timeout=TIMEOUT)
 
 
-@pytest.mark.slow
 def test_an_exception_in_a_data_worker_ends_the_run_with_its_words(tmp_path):
     words = ("--config.placement=single", "--config.data.workers=1")
     child = start(["tests/train/faulty_data.py"], tmp_path, *words)
@@ -231,7 +197,6 @@ def test_an_exception_in_a_data_worker_ends_the_run_with_its_words(tmp_path):
     assert any(path.name.isdecimal() for path in (tmp_path / "checkpoints").iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="finds children in /proc")
 def test_a_killed_data_worker_ends_the_run_with_a_remedy(tmp_path):
     words = ("--config.placement=single", "--config.data.workers=1")
@@ -245,46 +210,27 @@ def test_a_killed_data_worker_ends_the_run_with_a_remedy(tmp_path):
     finally:
         stop(child)
     assert child.returncode == 1
-    assert "ChildProcessError: one of data.workers=1 processes died" in errors
+    assert "ChildProcessError: a process of data.workers=1 died" in errors
     assert "exit code -9" in errors
-    assert "run the command again" in errors
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+    assert "start the command again" in errors
 
 
 def two_hosts(workdir):
-    """Two processes that train together and have taken some steps.
-
-    Gloo gives processes 30 s to meet at their first step, too few for a machine that is busy: they
-    end with a code that says to start them again, which is done here.
-    """
-    words = ("--processes=2", f"--host_timeout={HOST_TIMEOUT}", "--config.placement=pmap")
-    attempts = 0
-    while True:
-        attempts += 1
-        address = f"--coordinator=localhost:{free_port()}"
-        hosts = [
-            start(["-m", "train"], workdir, address, *words, f"--process={i}", devices=2)
-            for i in range(2)
-        ]
-        try:
-            wait_for_step(workdir, 9, *hosts)
-        except AssertionError as error:
-            stop(*hosts)
-            if attempts == 3 or "Gloo context initialization failed" not in str(error):
-                raise
-        except BaseException:
-            stop(*hosts)
-            raise
-        else:
-            return hosts
+    """Two processes that train together and have taken some steps."""
+    words = [f"--coordinator=localhost:{runs.free_port()}", "--processes=2"]
+    words += [f"--host_timeout={HOST_TIMEOUT}", "--config.placement=pmap"]
+    hosts = [
+        start(["tests/train/together.py"], workdir, *words, f"--process={index}", devices=2)
+        for index in range(2)
+    ]
+    try:
+        wait_for_step(workdir, 9, *hosts)
+    except BaseException:
+        stop(*hosts)
+        raise
+    return hosts
 
 
-@pytest.mark.slow
 def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
     hosts = two_hosts(tmp_path)
     try:
@@ -294,7 +240,7 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[0].returncode in (exit_codes.HUNG, -signal.SIGABRT)  # a launcher starts both again
+    assert hosts[0].returncode in (exits.HUNG, -signal.SIGABRT)  # a launcher starts both again
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.
@@ -304,4 +250,4 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
     if "has been silent for" in errors:
         assert "host 1 (" in errors
         assert f"process {hosts[1].pid})" in errors
-        assert re.search(r"run the command again on all hosts: it resumes at step \d+", errors)
+        assert re.search(r"start the command again on all hosts: it resumes at step \d+", errors)

@@ -1,4 +1,4 @@
-"""Twenty steps of the whole update against optax's own pieces, numpy, and closed forms."""
+"""Twenty steps of the whole update against numpy and closed forms."""
 
 import functools
 import types
@@ -99,47 +99,7 @@ def perceiver_steps():
     return jax.device_get((trajectory, gradients))
 
 
-def assert_close(actual: dict, expected: dict, **tolerances):
-    assert actual.keys() == expected.keys()
-    for module, arrays in expected.items():
-        for name, x in arrays.items():
-            path = f"{module}/{name}"
-            np.testing.assert_allclose(actual[module][name], x, err_msg=path, **tolerances)
-
-
-def test_a_perceiver_trains_as_with_optax_lamb_on_its_layers_apart():
-    c = config()
-    trajectory, gradients = perceiver_steps()
-    params = apart(trajectory[0])
-    assert len(params) > len(trajectory[0])
-    undecayed = ("b", "scale", "offset")
-    mask = {m: {name: name not in undecayed for name in arrays} for m, arrays in params.items()}
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(c.clip_norm),
-        optax.lamb(
-            lambda step: jnp.asarray(rates(c))[step],
-            c.b1,
-            c.b2,
-            c.eps,
-            weight_decay=c.weight_decay,
-            mask=mask,
-        ),
-    )
-
-    @jax.jit
-    def update(params, opt_state, grads):
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    opt_state = optimiser.init(params)
-    for grads, expected in zip(gradients, trajectory[1:], strict=True):
-        params, opt_state = update(params, opt_state, apart(grads))
-        assert_close(apart(expected), params, rtol=RTOL, atol=ATOL)
-    norms = [float(optax.tree.norm(grads)) for grads in gradients]
-    assert min(norms) < c.clip_norm < max(norms)  # some are clipped, some are not
-
-
-def test_the_same_steps_in_float64_by_numpy():
+def test_a_perceivers_lamb_steps_are_those_of_numpy_in_float64():
     """Clip, Adam, decay, ratio and rate, as the papers write them; no optax at all."""
     c = config()
     trajectory, gradients = perceiver_steps()
@@ -150,9 +110,12 @@ def test_the_same_steps_in_float64_by_numpy():
     }
     mean = {key: np.zeros_like(x) for key, x in params.items()}
     square = {key: np.zeros_like(x) for key, x in params.items()}
+    assert len(apart(trajectory[0])) > len(trajectory[0])
+    norms = []
     for step, stacked in enumerate(gradients, start=1):
         grads = apart(stacked)
         norm = np.sqrt(sum((x.astype("f8") ** 2).sum() for a in grads.values() for x in a.values()))
+        norms.append(norm)
         for (module, name), x in params.items():
             key = module, name
             g = grads[module][name].astype("f8") * min(1.0, c.clip_norm / norm)
@@ -165,6 +128,7 @@ def test_the_same_steps_in_float64_by_numpy():
             sizes = np.linalg.norm(x), np.linalg.norm(u)
             ratio = sizes[0] / sizes[1] if min(sizes) > 0 else 1.0
             params[key] = x - rates(c)[step - 1] * ratio * u
+    assert min(norms) < c.clip_norm < max(norms)  # some are clipped, some are not
     for module, arrays in apart(trajectory[-1]).items():
         for name, x in arrays.items():
             scale = np.abs(params[module, name]).max()

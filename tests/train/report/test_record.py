@@ -11,10 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import digits
-from train import experiment, loop
-from train.checkpoint import checkpoint
-from train.report import provenance
+from tests.train import runs
+from train import loop
+from train.report import record
 from train.run import workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -48,16 +47,16 @@ def repository(tmp_path, monkeypatch):
     git(root, "init", "--quiet")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "-m", "first")
-    monkeypatch.setattr(provenance, "_ROOT", root)
-    monkeypatch.delenv(provenance.REVISION, raising=False)
+    monkeypatch.setattr(record, "_ROOT", root)
+    monkeypatch.delenv(record.REVISION, raising=False)
     return root
 
 
 def test_a_line_tells_all_that_a_repetition_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_ANYTHING", "1")
     monkeypatch.setenv("SECRET", "not to be told")
-    provenance.append(tmp_path / "run", WORDS)
-    (row,) = provenance.read(tmp_path / "run")
+    record.append(tmp_path / "run", WORDS)
+    (row,) = record.read(tmp_path / "run")
     assert row["command"] == WORDS
     assert row["directory"] == str(pathlib.Path.cwd())
     when = datetime.datetime.fromisoformat(row["time"])
@@ -77,8 +76,8 @@ def test_a_line_tells_all_that_a_repetition_needs(tmp_path, monkeypatch):
 
 def test_starts_are_appended(tmp_path):
     for seed in range(3):
-        provenance.append(tmp_path, [f"--config.seed={seed}"])
-    assert [row["command"] for row in provenance.read(tmp_path)] == [
+        record.append(tmp_path, [f"--config.seed={seed}"])
+    assert [row["command"] for row in record.read(tmp_path)] == [
         ["--config.seed=0"],
         ["--config.seed=1"],
         ["--config.seed=2"],
@@ -86,7 +85,7 @@ def test_starts_are_appended(tmp_path):
 
 
 def test_a_clean_checkout(tmp_path, repository):
-    row = provenance.append(tmp_path / "run", [])
+    row = record.append(tmp_path / "run", [])
     assert row["code"] == {
         "revision": git(repository, "rev-parse", "HEAD").decode().strip(),
         "dirty": False,
@@ -100,13 +99,13 @@ def test_changes_are_kept_as_a_patch_that_applies(tmp_path, repository):
     (repository / "code.py").write_text("x = 2\n")
     (repository / "new.py").write_text("y = 1\n")
     run = tmp_path / "run"
-    first = provenance.append(run, [])["code"]
+    first = record.append(run, [])["code"]
     assert first["dirty"]
     assert first["untracked"] == ["new.py"]
     assert first["patch"] == "starts/1.patch"
-    assert provenance.append(run, [])["code"]["patch"] == "starts/1.patch"  # the same code again
+    assert record.append(run, [])["code"]["patch"] == "starts/1.patch"  # the same code again
     (repository / "code.py").write_text("x = 3\n")
-    assert provenance.append(run, [])["code"]["patch"] == "starts/2.patch"
+    assert record.append(run, [])["code"]["patch"] == "starts/2.patch"
 
     again = tmp_path / "again"
     git(tmp_path, "clone", "--quiet", str(repository), str(again))
@@ -116,8 +115,8 @@ def test_changes_are_kept_as_a_patch_that_applies(tmp_path, repository):
 
 
 def test_a_huge_patch_is_left_out_and_told(tmp_path, repository):
-    (repository / "code.py").write_text("#" * (provenance.MAX_PATCH_BYTES + 1))
-    code = provenance.append(tmp_path / "run", [])["code"]
+    (repository / "code.py").write_text("#" * (record.MAX_PATCH_BYTES + 1))
+    code = record.append(tmp_path / "run", [])["code"]
     assert code["patch"].startswith("left out: 1,04")
     assert not (tmp_path / "run" / "starts").exists()
 
@@ -125,54 +124,39 @@ def test_a_huge_patch_is_left_out_and_told(tmp_path, repository):
 def test_a_repository_around_the_code_is_not_its_own(tmp_path, repository, monkeypatch):
     inner = repository / "unpacked"
     inner.mkdir()
-    monkeypatch.setattr(provenance, "_ROOT", inner)
-    assert provenance.append(tmp_path / "run", [])["code"]["revision"] is None
-    monkeypatch.setenv(provenance.REVISION, "abc")
-    assert provenance.append(tmp_path / "run", [])["code"]["revision"] == "abc"
+    monkeypatch.setattr(record, "_ROOT", inner)
+    assert record.append(tmp_path / "run", [])["code"]["revision"] is None
+    monkeypatch.setenv(record.REVISION, "abc")
+    assert record.append(tmp_path / "run", [])["code"]["revision"] == "abc"
 
 
 def test_without_git_it_is_null(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv(provenance.REVISION, raising=False)
-    row = provenance.append(tmp_path / "run", WORDS)
+    monkeypatch.delenv(record.REVISION, raising=False)
+    row = record.append(tmp_path / "run", WORDS)
     assert row["code"] == {"revision": None, "dirty": None, "patch": None, "untracked": None}
-    assert provenance.read(tmp_path / "run") == [row]
+    assert record.read(tmp_path / "run") == [row]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, caplog):
     (tmp_path / "run").write_text("a file where the folder should be")
-    assert provenance.append(tmp_path / "run", WORDS)["command"] == WORDS
+    assert record.append(tmp_path / "run", WORDS)["command"] == WORDS
     assert "is not in" in caplog.text
 
 
 def test_a_line_cut_short_is_passed_over(tmp_path):
-    provenance.append(tmp_path, WORDS)
-    with (tmp_path / provenance.STARTS).open("ab") as file:
+    record.append(tmp_path, WORDS)
+    with (tmp_path / record.STARTS).open("ab") as file:
         file.write(b'{"time": "20')
-    assert len(provenance.read(tmp_path)) == 1
-    provenance.append(tmp_path, WORDS)
-    assert len(provenance.read(tmp_path)) == 2
+    assert len(record.read(tmp_path)) == 1
+    record.append(tmp_path, WORDS)
+    assert len(record.read(tmp_path)) == 2
     with pytest.raises(FileNotFoundError, match="--workdir of a run"):
-        provenance.read(tmp_path / "nowhere")
+        record.read(tmp_path / "nowhere")
 
 
-@pytest.mark.slow
-def test_a_run_is_repeated_from_its_folder_alone(tmp_path):
+def test_a_run_is_repeated_from_its_folder_alone(trained, tmp_path, monkeypatch):
     """The resolved config of one run, trained again elsewhere, gives the same bits."""
-    config = digits.get_config("fourier,smoke")
-    config.seed = 3
-    config.placement = "single"
-    config.model.update(layers=1, blocks=1)
-    loop.run(config, tmp_path / "first")
-    loop.run(workdir.read(tmp_path / "first"), tmp_path / "second")
-
-    def final(name):
-        made = experiment.make(workdir.read(tmp_path / name))
-        with checkpoint.Checkpoints(tmp_path / name / "checkpoints", read_only=True) as saved:
-            restored = saved.restore(made.abstract_state())
-        return restored.step, jax.device_get(jax.tree.leaves(restored.state))
-
-    (step, leaves), (step_again, leaves_again) = final("first"), final("second")
-    assert step == step_again == 2
-    for a, b in zip(leaves, leaves_again, strict=True):
-        np.testing.assert_array_equal(a, b)
+    monkeypatch.setattr(loop, "_finish", lambda *_: None)  # the picture and the curves
+    loop.run(workdir.read(trained("classification")), tmp_path / "again")
+    runs.assert_same_run(tmp_path / "again", trained("classification"))

@@ -9,13 +9,15 @@ import pytest
 import scipy.stats
 
 import perceiver
-from benchmarks import sentences as benchmark
 from configs import sentences as configs
 from data import DatasetInfo
 from perceiver.weights import mapping, native
-from train import step, tasks
+from tests.train import runs
+from train import evaluate, step, tasks
+from train.guard.broken import BrokenExamples
 from train.objective import retrieval, sentence_losses
 from train.run import init_from
+from train.run import trained as restoring
 from train.tasks import sentences
 
 MODEL = {
@@ -188,19 +190,21 @@ def test_a_language_models_encoder_is_where_it_starts():
         assert any("decoder" in key for key in taken) == (pooling == "latent")
 
 
-@pytest.mark.slow
-def test_it_is_trained_and_finds_its_partners(tmp_path):
-    """The whole way, as the benchmark goes: train, restore, embed a split, rank."""
-    config = configs.get_config("embedded,smoke")
-    results = benchmark.train(config, tmp_path)
-    assert results.keys() == {"untrained", "trained"}
-    for scores in results.values():
-        assert 0 <= scores["recall_1"] <= scores["recall_10"] <= 1
-        assert scores["mrr"] > 0
-    baseline = benchmark.lexical(config)
-    assert baseline["recall_10"] > 0.2  # words in common tell much
-    printed = benchmark.table({who: [scores, scores] for who, scores in results.items()})
-    assert len(printed.splitlines()) == 4
-    model = perceiver.load(tmp_path)
+def test_it_is_trained_and_finds_its_partners(trained):
+    """The whole way: train, restore, embed a split, rank."""
+    folder = trained("sentences")
+    logged = runs.results(folder)
+    assert np.isfinite(logged["loss"])
+    made = restoring.from_run(folder)
+    broken = BrokenExamples(print)
+    scores, _ = evaluate.assess(made, None, broken)
+    _, found = evaluate.predict(made.experiment, made.state, broken)
+    assert len(found["embedding"]) == made.experiment.info.examples["validation"]
+    assert scores["loss"] == pytest.approx(logged["loss"], rel=1e-5)
+    u, v = (found[name].astype(np.float64) for name in ("embedding", "embedding_b"))
+    assert retrieval.summary(retrieval.ranks(u, v)).items() <= scores.items()
+    # words in common tell much, even of tokens that are hardly trained
+    assert scores["recall_10"] > 2 * scores["chance/recall_10"]
+    model = perceiver.load(folder)
     assert model.embed(["one text", "another", "a third"]).shape == (3, 32)
     assert dataclasses.asdict(model.spec)["pooling"] == "mean"

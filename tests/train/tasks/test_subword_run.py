@@ -35,13 +35,13 @@ def told_and_model(tmp_path_factory):
     config = masked_lm.get_config("embedded,smoke")
     config.data.update(source="text:some", data_dir=str(folder), tokenizer=str(original))
     config.model.vocabulary = VOCABULARY
+    config.placement = "single"
     with contextlib.redirect_stdout(io.StringIO()) as told:
         loop.run(config, folder / "run")
     original.unlink()
     return told.getvalue(), perceiver.load(folder / "run")
 
 
-@pytest.mark.slow
 def test_completions_are_said_at_an_evaluation(told_and_model):
     told, _ = told_and_model
     after = told[told.index("validation:") :].splitlines()[1]
