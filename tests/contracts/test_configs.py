@@ -9,10 +9,10 @@ import jax
 import ml_collections
 import pytest
 
-import perceiver
 import train.loop
 from data import DatasetInfo
 from data.prepare.synthetic import scenes
+from perceiver.kinds import specs
 from train import experiment, step
 from train.resolve import resolve
 
@@ -44,18 +44,22 @@ def get_config(name, arg):
     return importlib.import_module(f"configs.{name}").get_config(arg)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("name", "variant"), CASES)
-def test_it_builds(name, variant):
+def test_it_builds(name, variant, shapes_of):
     config = get_config(name, variant)
     assert isinstance(config, ml_collections.ConfigDict)
     assert config.is_locked
     resolved = resolve(config, stand_in(config.data))
-    model = perceiver.build(resolved.model.to_dict())
-    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    params, _ = shapes_of(resolved.model.to_dict())
     assert params
     assert resolved.optim.steps == resolved.train.steps > 0
     config.train.steps = 7
     assert config.optim.steps == 7  # a reference, not a copy
+    smoke = get_config(name, f"{variant},smoke")
+    smoke = resolve(smoke, stand_in(smoke.data))
+    assert specs.parse(smoke.model.to_dict()).kind == config.model.kind
+    assert smoke.train.steps == smoke.optim.steps == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,8 +90,35 @@ def get_smoke(name, variant, request):
     return config
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant"), SMOKE)
+def by_day(cases, chosen):
+    """Cases for parametrize: all but the chosen ones are slow."""
+    return [pytest.param(*case, marks=() if case in chosen else pytest.mark.slow) for case in cases]
+
+
+def first_of_each(kinds):
+    """The first case for each value of {case: value}."""
+    found = {}
+    for case, kind in kinds.items():
+        found.setdefault(kind, case)
+    return list(found.values())
+
+
+def form(name, variant):
+    """What tells smoke forms apart: task, kind of model, file, parts, loss."""
+    c = get_config(name, f"{variant},smoke")
+    parts = c.data.video, c.data.audio, c.model.get("audio"), c.model.get("body")
+    return c.task, c.model.kind, name, parts, c.loss.objective
+
+
+FORMS = {case: form(*case) for case in SMOKE}
+TRAINED = first_of_each({case: form[:-1] for case, form in FORMS.items()})
+# Forms that compile sooner than the first with the same model and task.
+SOON = [("audioset", "embedded-video"), ("text_classification", "embedded")]
+PAIRS = first_of_each({case: FORMS[case][:2] for case in [*SOON, *SMOKE]})
+TASKS = first_of_each({case: FORMS[case][0] for case in PAIRS})
+
+
+@pytest.mark.parametrize(("name", "variant"), by_day(SMOKE, set(first_of_each(FORMS)) - set(PAIRS)))
 def test_its_smoke_form_takes_a_step(name, variant, request):
     """Shapes alone, of true batches: nothing is compiled."""
     run = experiment.make(get_smoke(name, variant, request))
@@ -104,24 +135,31 @@ def test_its_smoke_form_takes_a_step(name, variant, request):
     assert "loss" in jax.eval_shape(step.make_eval_step(run.task), state, run.first_batch())
 
 
-def trained():
-    """One case of each file, kind of model and modality: to compile takes long."""
-    found = {}
-    for name, variant in SMOKE:
-        config = get_config(name, f"{variant},smoke")
-        inputs = (config.data.video, config.data.audio, config.model.get("audio"))
-        found.setdefault((name, config.model.kind, *inputs), (name, variant))
-    return list(found.values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant"), trained())
-def test_its_smoke_form_trains(name, variant, tmp_path, request):
-    config = get_smoke(name, variant, request)
-    results = train.loop.run(config, tmp_path)
+def check_training(config, folder):
+    results = train.loop.run(config, folder)
     assert results["loss"] > 0
     if config.task == "masked_lm":  # what counting achieves on the same masks
         assert 0 < results["bigram/bits"] < 8
         assert 0 < results["unigram/bits"] < 8
-    assert (tmp_path / "curves.png").stat().st_size > 1000
-    assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert (folder / "curves.png").stat().st_size > 1000
+    assert (folder / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [pytest.param(*case, marks=pytest.mark.core if case in TASKS else ()) for case in PAIRS],
+)
+def test_each_task_trains_each_kind_of_model(name, variant, tmp_path, request):
+    """On one device, and with a single block of layers: that compiles in half of the time."""
+    config = get_smoke(name, variant, request)
+    config.placement = "single"
+    if "blocks" in config.model:
+        config.model.blocks = 1
+    check_training(config, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), TRAINED)
+def test_its_smoke_form_trains(name, variant, tmp_path, request):
+    """As it is: on all devices."""
+    check_training(get_smoke(name, variant, request), tmp_path)

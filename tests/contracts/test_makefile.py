@@ -58,7 +58,7 @@ def test_the_pinned_set_follows_the_interpreter(checkout, version, pins):
 
 def test_only_the_tests_install_tensorflow(checkout):
     python = f"PYTHON={fake_python(checkout, (3, 11))}"
-    for target, wanted in (("quickstart", False), ("test", True), ("test-fast", True)):
+    for target, wanted in (("quickstart", False), ("test", True), ("test-all", True)):
         lines = make(checkout, target, "--dry-run", python).stdout
         assert ("-r requirements/py311-prepare.txt" in lines) == wanted
 
@@ -110,6 +110,6 @@ def test_quickstart_trains_and_then_classifies(checkout):
 
 def test_the_environment_can_be_put_elsewhere(checkout):
     python = f"PYTHON={fake_python(checkout, (3, 11))}"
-    lines = make(checkout, "test-fast", "--dry-run", "VENV=other", python).stdout
+    lines = make(checkout, "test", "--dry-run", "VENV=other", python).stdout
     assert re.search(r'^other/bin/python -m pytest -n 2 .*-m "not slow"', lines, re.MULTILINE)
     assert ".venv" not in lines

@@ -1,5 +1,6 @@
 """Every notebook is stored without outputs, agrees with its script, and runs from top to bottom."""
 
+import ast
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import jupytext
+import nbformat
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
@@ -22,8 +24,10 @@ def test_the_quickstart_is_among_them():
 
 
 @each_notebook
-def test_no_outputs_are_stored(path):
-    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+def test_it_is_valid_and_no_outputs_are_stored(path):
+    notebook = json.loads(path.read_text())
+    nbformat.validate(notebook)
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
     assert cells
     assert [c["source"] for c in cells if c["outputs"] or c["execution_count"] is not None] == []
 
@@ -36,7 +40,19 @@ def test_a_script_says_what_its_notebook_says(script):
     assert pair[0] == pair[1], f"make them agree with `jupytext --sync {notebook.name}`"
 
 
-@pytest.mark.slow
+@each_notebook
+def test_its_code_compiles_and_finds_what_it_imports(path):
+    cells = [c for c in nbformat.read(path, nbformat.NO_CONVERT).cells if c.cell_type == "code"]
+    for cell in cells:
+        code = [line for line in cell.source.splitlines() if not line.startswith(("%", "!"))]
+        tree = ast.parse("\n".join(code))
+        compile(tree, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(node), {})
+
+
+@pytest.mark.slow  # the library's own tests see at once what it would break here
 @each_notebook
 def test_it_runs(path):
     # A process of its own: a notebook's kernel and its event loop warn about themselves.

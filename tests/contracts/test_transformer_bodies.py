@@ -60,8 +60,10 @@ def test_a_config_builds(name):
     assert all(x.shape[0] == 2 for x in jax.tree.leaves(outputs))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "digits" else pytest.mark.slow) for name in TRAINED],
+)
 def test_it_is_trained_and_used(name, tmp_path, capsys):
     config = get_config(name, "")
     config.placement = "single"

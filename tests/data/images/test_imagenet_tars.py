@@ -150,7 +150,7 @@ def test_too_many_broken_ones_end_the_run(config):
     batches.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a minute; the tests above see what is read, tests/train what is trained
 def test_trains_and_evaluates_end_to_end(prepared, tmp_path):
     words = [
         "--config=configs/imagenet.py:fourier,smoke",

@@ -1,6 +1,7 @@
 """Every operation against Pillow's result, and how they are drawn."""
 
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -54,68 +55,59 @@ def brightened(picture, addition):
     return Image.merge(picture.mode, [Image.composite(a, p, m) for a, p, m in bands])
 
 
-def blended(kind, factor):
-    return lambda picture: kind(picture).enhance(factor)
+def same_name(title):
+    """An operation that blends by a factor, and Pillow's class of that name."""
+    ours, pillows = getattr(operations, title.lower()), getattr(ImageEnhance, title)
+    return ours, lambda picture, factor: pillows(picture).enhance(factor)
 
 
-# (function of pixels, Pillow's)
+def shift(pixels, rows_and_columns):
+    return operations.translate(pixels, *rows_and_columns)
+
+
+FACTORS = (0.1, 0.46, 1.0, 1.36, 1.9)
+SLOPES = (-0.3, -0.15, 0.0, 0.06, 0.3)
+SHIFTS = ((0, 0), (7, 0), (-11, 0), (0, 13), (0, -17), (_H, 0), (100, 0), (0, -100))
+# operation -> (function of pixels and a strength, Pillow's of a picture and it, strengths)
 CASES = {
-    "autocontrast": (operations.autocontrast, ImageOps.autocontrast),
-    "equalize": (operations.equalize, ImageOps.equalize),
-    "invert": (operations.invert, ImageChops.invert),
+    "posterize": (operations.posterize, ImageOps.posterize, (1, 2, 3, 4, 8)),
+    "solarize": (operations.solarize, ImageOps.solarize, (0, 1, 128, 255, 256)),
+    "solarize_add": (operations.solarize_add, brightened, (0, 55, 110)),
+    "rotate": (
+        operations.rotate,
+        lambda p, degrees: p.rotate(degrees, fillcolor=grey(p)),
+        (-30.0, -15.0, 0.0, 6.0, 30.0),
+    ),
+    "shear_x": (operations.shear_x, lambda p, s: moved(p, (1, s, 0, 0, 1, 0)), SLOPES),
+    "shear_y": (operations.shear_y, lambda p, s: moved(p, (1, 0, 0, s, 1, 0)), SLOPES),
+    "translate": (shift, lambda p, rc: moved(p, (1, 0, rc[1], 0, 1, rc[0])), SHIFTS),
 }
-for bits in (1, 2, 3, 4, 8):
-    CASES[f"posterize {bits}"] = (
-        lambda x, bits=bits: operations.posterize(x, bits),
-        lambda p, bits=bits: ImageOps.posterize(p, bits),
-    )
-for threshold in (0, 1, 128, 255, 256):
-    CASES[f"solarize {threshold}"] = (
-        lambda x, t=threshold: operations.solarize(x, t),
-        lambda p, t=threshold: ImageOps.solarize(p, t),
-    )
-for addition in (0, 55, 110):
-    CASES[f"solarize_add {addition}"] = (
-        lambda x, a=addition: operations.solarize_add(x, a),
-        lambda p, a=addition: brightened(p, a),
-    )
-for factor in (0.1, 0.46, 1.0, 1.36, 1.9):
-    for title in ("Color", "Contrast", "Brightness", "Sharpness"):
-        CASES[f"{title} {factor}"] = (
-            lambda x, f=factor, t=title: getattr(operations, t.lower())(x, f),
-            blended(getattr(ImageEnhance, title), factor),
-        )
-for degrees in (-30.0, -15.0, 0.0, 6.0, 30.0):
-    CASES[f"rotate {degrees}"] = (
-        lambda x, d=degrees: operations.rotate(x, d),
-        lambda p, d=degrees: p.rotate(d, fillcolor=grey(p)),
-    )
-for slope in (-0.3, -0.15, 0.0, 0.06, 0.3):
-    CASES[f"shear_x {slope}"] = (
-        lambda x, s=slope: operations.shear_x(x, s),
-        lambda p, s=slope: moved(p, (1, s, 0, 0, 1, 0)),
-    )
-    CASES[f"shear_y {slope}"] = (
-        lambda x, s=slope: operations.shear_y(x, s),
-        lambda p, s=slope: moved(p, (1, 0, 0, s, 1, 0)),
-    )
-for rows, columns in ((0, 0), (7, 0), (-11, 0), (0, 13), (0, -17), (_H, 0), (100, 0), (0, -100)):
-    CASES[f"translate {rows} {columns}"] = (
-        lambda x, r=rows, c=columns: operations.translate(x, r, c),
-        lambda p, r=rows, c=columns: moved(p, (1, 0, c, 0, 1, r)),
+for title in ("Color", "Contrast", "Brightness", "Sharpness"):
+    CASES[title.lower()] = (*same_name(title), FACTORS)
+for name, pillows in (
+    ("autocontrast", ImageOps.autocontrast),
+    ("equalize", ImageOps.equalize),
+    ("invert", ImageChops.invert),
+):  # these have no strength
+    CASES[name] = (
+        lambda x, _, name=name: getattr(operations, name)(x),
+        lambda p, _, pillows=pillows: pillows(p),
+        (None,),
     )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_operations_equal_pillow(case, channels):
-    ours, pillows = CASES[case]
-    for kind, pixels in pictures(channels):
-        before = pixels.copy()
-        result = ours(pixels)
-        assert result.dtype == np.uint8
-        np.testing.assert_array_equal(result, with_pillow(pixels, pillows), err_msg=kind)
-        np.testing.assert_array_equal(pixels, before)  # the example passed in is left as it is
+def test_operations_equal_pillow(case):
+    ours, pillows, strengths = CASES[case]
+    for channels, strength in itertools.product((1, 3), strengths):
+        for kind, pixels in pictures(channels):
+            before = pixels.copy()
+            result = ours(pixels, strength)
+            assert result.dtype == np.uint8
+            expected = with_pillow(pixels, lambda p, strength=strength: pillows(p, strength))
+            what = f"{kind}, {channels} channels, strength {strength}"
+            np.testing.assert_array_equal(result, expected, err_msg=what)
+            np.testing.assert_array_equal(pixels, before)  # the example is left as it is
 
 
 @pytest.mark.parametrize("channels", [1, 3])

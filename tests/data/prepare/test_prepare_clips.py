@@ -174,17 +174,17 @@ def test_other_settings_are_an_error(prepared, source):
 def test_a_killed_preparation_goes_on(prepared, source, tmp_path):
     _, whole, _ = prepared
     program = (
-        "import sys, time; from data.prepare import beam, clips, shards\n"
+        "import time; from data.prepare.clips import clips, shards\n"
         "def slow(jobs):\n"
         "    for job in jobs: yield shards.write(job); print('one', flush=True); time.sleep(60)\n"
         f"clips.prepare('tiny', {[str(source / f'{s}_segments.csv') for s in whole.splits]}, "
         f"{str(source / 'media')!r}, {str(tmp_path)!r}, {str(source / 'labels.csv')!r}, "
         "clips_per_shard=2, run=slow, log=lambda line: None)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"one\n"
-    process.kill()
-    process.communicate()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        said = process.stdout.readline()
+        process.kill()
+    assert said == b"one\n"
     assert process.returncode == -signal.SIGKILL
     work = tmp_path / "tiny" / "incomplete_1.0.0"
     (first,) = work.glob("tiny-*")

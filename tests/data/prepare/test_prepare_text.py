@@ -280,14 +280,16 @@ def test_preparing_again_finds_it_or_tells_the_difference(tmp_path):
 
 _KILLED = """
 import os, signal, sys
-from data.prepare import text, text_writing
+from data.prepare.text import text
+from data.prepare.text import writing as text_writing
+from data.prepare.text.pieces import Reading
 add = text_writing.StoreWriter.add
 def killed(store, content):
     add(store, content)
     if store.documents == 7:
         os.kill(os.getpid(), signal.SIGKILL)
 text_writing.StoreWriter.add = killed
-text.prepare([sys.argv[1]], sys.argv[2], "t", text.Reading(documents="line"), eval_share=0.0)
+text.prepare([sys.argv[1]], sys.argv[2], "t", Reading(documents="line"), eval_share=0.0)
 """
 
 
@@ -422,7 +424,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, module, source, messa
 
 _MEASURED = """
 import resource, sys
-from data.prepare import text
+from data.prepare.text import text
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 text.prepare(sys.argv[1:3], sys.argv[3], "t", eval_share=0.0, log=lambda line: None)
