@@ -105,9 +105,9 @@ def loop(options: argparse.Namespace) -> list[measure.Row]:
     """Returns a row for each of both."""
     from configs import digits
     from train import experiment
-    from train.report.report import Report
-    from train.report.speed import Watch
-    from train.run.window import Window
+    from train.report.report import RunReport
+    from train.report.speed import DeviceWatch
+    from train.run.window import MetricWindow
 
     config = digits.get_config("fourier,smoke" if options.smoke else "")
     steps = 2 if options.smoke else 100
@@ -124,13 +124,13 @@ def loop(options: argparse.Namespace) -> list[measure.Row]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        silent = Report(folder, steps, batch_size=1, stream=io.StringIO())
-        report, watch = stack.enter_context(silent), stack.enter_context(Watch())
+        silent = RunReport(folder, steps, batch_size=1, stream=io.StringIO())
+        report, watch = stack.enter_context(silent), stack.enter_context(DeviceWatch())
         numbers = itertools.count(1)
 
         def in_loop():
             nonlocal state
-            window = Window(run.placement)
+            window = MetricWindow(run.placement)
             for number in itertools.islice(numbers, steps):
                 with report.waiting(watch.idle_since):
                     batch = next(batches)

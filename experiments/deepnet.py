@@ -36,7 +36,7 @@ from experiments import common
 from perceiver.model.processor import REMAT, Processor, is_stacked
 from perceiver.nn.residual import ResidualConnection, residual_connection
 from train import experiment, loop
-from train.report import journal
+from train.report import metrics_log
 from train.run.window import NonFiniteError
 
 TRIALS = (  # model, residual, learning rate, steps
@@ -94,7 +94,7 @@ def training(folder: pathlib.Path, smoke: bool) -> Rows:
             loop.run(config, run)
         except NonFiniteError as error:
             broke = str(error)
-        lines = [x for x in journal.read(run / "metrics.jsonl") if x.get("validation/bits")]
+        lines = [x for x in metrics_log.read(run / "metrics.jsonl") if x.get("validation/bits")]
         row = {"model": model, "layers": config.model.layers, "residual": residual, "rate": rate}
         row |= {f"bits at {x['step']:,}": x["validation/bits"] for x in lines}
         if lines:

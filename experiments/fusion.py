@@ -22,9 +22,9 @@ from configs import audioset
 from data.prepare.synthetic import scene_plans, scenes
 from experiments import common
 from train import evaluate, loop
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.objective import ranking
-from train.run import trained
+from train.run import trained_model
 
 # What is trained -> variant of configs/audioset.py, fields of the model that are changed.
 MODELS = {
@@ -46,10 +46,10 @@ def train(name: str, seed: int, folder: pathlib.Path, data_dir: pathlib.Path, sm
     config.model.update(changes)
     run = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
     loop.run(config, run)
-    return trained.from_run(run)
+    return trained_model.from_run(run)
 
 
-def scores(model: trained.Trained, *, blank: bool = False) -> Scores:
+def scores(model: trained_model.TrainedModel, *, blank: bool = False) -> Scores:
     """Returns the mAPs, with all pictures zero if `blank`."""
     task = model.experiment.task
 
@@ -64,7 +64,7 @@ def scores(model: trained.Trained, *, blank: bool = False) -> Scores:
     return columns(found.average_precision, names)
 
 
-def chance(model: trained.Trained) -> Scores:
+def chance(model: trained_model.TrainedModel) -> Scores:
     """Returns the mAPs of scores that are all equal: the classes' shares of the clips."""
     labels = _predict(model.experiment, model.state)["labels"]
     shares = np.where(labels.any(axis=0), labels.mean(axis=0), np.nan)

@@ -28,8 +28,8 @@ from experiments import common
 from perceiver import attention
 from perceiver.attention import favor, random_features, reference
 from train import evaluate, loop
-from train.guard.broken import BrokenExamples
-from train.run import trained
+from train.guard.broken_examples import BrokenExamples
+from train.run import trained_model
 
 KINDS = ("positive", "hyperbolic", "trigonometric")
 CHANNELS, DRAWS = 16, 8
@@ -166,7 +166,7 @@ def swap(folder: pathlib.Path, smoke: bool) -> list[Rows]:
     loop.run(swap_config("auto", False, STEPS, smoke), first)
     for name, kernel, redraw in SWAPS[: 3 if smoke else None]:
         tuning = swap_config(kernel, redraw, TUNING_STEPS, smoke)
-        swapped = trained.from_weights(tuning, str(first))
+        swapped = trained_model.from_weights(tuning, str(first))
         before, _ = evaluate.predict(swapped.experiment, swapped.state, BrokenExamples(print))
         tuning.init_from.source = str(first)
         after = loop.run(tuning, folder / f"tuned, {name}")

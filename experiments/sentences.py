@@ -21,9 +21,9 @@ from perceiver import compile_cache
 from perceiver.kinds import specs
 from perceiver.text import coders, sequences
 from train import evaluate, loop
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.objective import retrieval
-from train.run import trained
+from train.run import trained_model
 
 METRICS = {"recall_1": "recall@1", "recall_10": "recall@10", "mrr": "mean reciprocal rank"}
 
@@ -35,13 +35,15 @@ def train(config, folder: pathlib.Path) -> dict[str, Scores]:
     """Trains, and returns the scores of the encoder before and after."""
     config.placement = "single"
     loop.run(config, folder)
-    model = trained.from_run(folder)
+    model = trained_model.from_run(folder)
     experiment = model.experiment
-    fresh = trained.Trained(experiment, experiment.placement.init(experiment.init_state), "fresh")
+    fresh = trained_model.TrainedModel(
+        experiment, experiment.placement.init(experiment.init_state), "fresh"
+    )
     return {"untrained": _score(fresh), "trained": _score(model)}
 
 
-def _score(model: trained.Trained) -> Scores:
+def _score(model: trained_model.TrainedModel) -> Scores:
     found, _ = evaluate.assess(model, None, BrokenExamples(print))
     return {name: found[name] for name in METRICS}
 

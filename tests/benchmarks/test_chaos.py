@@ -22,7 +22,7 @@ import pytest
 from train import experiment
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
-from train.report import journal
+from train.report import metrics_log
 from train.run import workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -135,8 +135,8 @@ def arrays(run: Run) -> dict[str, np.ndarray]:
 
 
 def metrics(run: Run) -> list[dict]:
-    rows = journal.read(run.folder / "metrics.jsonl")
-    return [{name: x for name, x in row.items() if name not in journal.SPEEDS} for row in rows]
+    rows = metrics_log.read(run.folder / "metrics.jsonl")
+    return [{name: x for name, x in row.items() if name not in metrics_log.SPEEDS} for row in rows]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.launch.stage import POD_FULL, WORDS, end
-from train.guard import exits
+from train.guard import exit_codes
 
 # Answers from files of the stage: `states` (one a line; the last stays), and runs commands here.
 GCLOUD = """#!/bin/bash
@@ -131,7 +131,7 @@ def test_tpu_sigterm_saves_and_leaves_the_slice(cloud):
         _, errors = child.communicate(timeout=30)
     finally:
         end(child)
-    assert child.returncode == exits.PREEMPTED
+    assert child.returncode == exit_codes.PREEMPTED
     assert "pod stays" in errors
     assert cloud.notes("told.*") == ["told.0.0"]
     assert not any(" delete " in line for line in cloud.lines("gcloud"))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.launch.stage import ROOT, SSH_STUB, Stage, end
 from tests.train import runs
-from train.report import record
+from train.report import provenance
 
 STEPS = 60
 # Notes its process id, which stays Python's; `-m train` becomes the program that does the same, and
@@ -72,7 +72,7 @@ def test_a_preempted_run_goes_on_in_the_next_attempt(tmp_path):
     assert "fresh, seed 0" in out
     assert "resumed at step" in out
     assert steps_told(run) == list(range(5, STEPS + 1, 5))  # none lost, none twice
-    first, second = record.read(run)
+    first, second = provenance.read(run)
     assert first["hosts"] == second["hosts"] == 2
     assert first["command"] == second["command"]
     assert f"--workdir={run}" in first["command"]

@@ -17,7 +17,7 @@ from configs import audioset, digits, masked_lm, sentences, text_classification
 from train import experiment, loop
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
-from train.report.journal import SPEEDS, read
+from train.report.metrics_log import SPEEDS, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import pytest
 from configs import digits
 from tests.train import runs
 from train import evaluate, export
-from train.report.journal import read
+from train.report.metrics_log import read
 
 MODEL = "model/model.safetensors"
 

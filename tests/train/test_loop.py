@@ -12,10 +12,10 @@ from data.images import digits as digits_data
 from perceiver.weights import mapping, native
 from tests.train import runs
 from tests.train.runs import small
-from train.report.journal import read
+from train.report.metrics_log import read
 from train.run import workdir
 from train.run.run import open_run
-from train.run.window import NonFiniteError, Window
+from train.run.window import MetricWindow, NonFiniteError
 
 # After a run's LAMB steps, relative to the largest parameter: placements reduce in another order.
 PLACEMENT_TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ def copy(whole, tmp_path):
 
 def run_until(step, config, folder):
     """Trains until the end of a step, and dies."""
-    add = Window.add
+    add = MetricWindow.add
 
     def killing(self, at, sums):
         if at == step:
@@ -52,7 +52,7 @@ def run_until(step, config, folder):
         add(self, at, sums)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Window, "add", killing)
+        patch.setattr(MetricWindow, "add", killing)
         with pytest.raises(Killed):
             train.loop.run(config, folder)
 

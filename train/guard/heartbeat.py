@@ -100,11 +100,11 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
         for i in range(processes)
         if i not in beats
     ]
-    lost = unresponsive(beats, now)
+    unresponsive = unresponsive(beats, now)
     first = min((_place(x) for x in beats.values()), default=None)
     behind = [x for x in beats.values() if _place(x) == first]
-    if lost:
-        told = lost
+    if unresponsive:
+        told = unresponsive
     elif len(behind) == len(beats) == processes > 1:
         return f"all {processes} hosts are at the same point: " + behind[0].describe(now)
     else:

@@ -12,7 +12,7 @@ from train.checkpoint import remote_folder
 from train.checkpoint.remote_folder import RemoteFolder
 from train.guard import preemption
 from train.guard.preemption import Preempted
-from train.report.journal import read
+from train.report.metrics_log import read
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ import pytest
 import train.loop
 from data.batches import Batches
 from tests.train import runs
-from train.guard import exits
+from train.guard import exit_codes
 from train.optim import optimizers
-from train.report.journal import read
-from train.run.window import NonFiniteError, Window
+from train.report.metrics_log import read
+from train.run.window import MetricWindow, NonFiniteError
 
 TIMEOUT = 240  # seconds that a child process may take on a busy machine
 LAST = 11  # step of a run
@@ -90,7 +90,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
     assert step == LAST
     assert_finite(arrays)
 
-    add = Window.add
+    add = MetricWindow.add
     with monkeypatch.context() as patch:
 
         def killing(self, step, sums):
@@ -98,7 +98,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
                 raise KeyboardInterrupt
             add(self, step, sums)
 
-        patch.setattr(Window, "add", killing)
+        patch.setattr(MetricWindow, "add", killing)
         with pytest.raises(KeyboardInterrupt):
             train.loop.run(config, tmp_path / "killed")
     train.loop.run(config, tmp_path / "killed")
@@ -240,7 +240,7 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
         seconds = time.monotonic() - began
     finally:
         stop(*hosts)
-    assert hosts[0].returncode in (exits.HUNG, -signal.SIGABRT)  # a launcher starts both again
+    assert hosts[0].returncode in (exit_codes.HUNG, -signal.SIGABRT)  # a launcher starts both again
     assert seconds < HOST_TIMEOUT + 30
     # What ends it is a race: Gloo finds a closed connection, or JAX no heartbeat; both may abort
     # the process before Python can say more.

@@ -13,7 +13,7 @@ from tests.train import runs
 from tests.train.runs import small
 from train.guard import preemption
 from train.guard.preemption import Preempted
-from train.run.window import Window
+from train.run.window import MetricWindow
 
 STEPS = 11
 
@@ -29,14 +29,14 @@ def tell():
 
 
 def tell_in_step(step, monkeypatch):
-    add = Window.add
+    add = MetricWindow.add
 
     def telling(self, at, sums):
         add(self, at, sums)
         if at == step:
             tell()
 
-    monkeypatch.setattr(Window, "add", telling)
+    monkeypatch.setattr(MetricWindow, "add", telling)
 
 
 def tell_in_evaluation(number, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.train import runs
 from train import loop
-from train.report import record
+from train.report import provenance
 from train.run import workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -47,16 +47,16 @@ def repository(tmp_path, monkeypatch):
     git(root, "init", "--quiet")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "-m", "first")
-    monkeypatch.setattr(record, "_ROOT", root)
-    monkeypatch.delenv(record.REVISION, raising=False)
+    monkeypatch.setattr(provenance, "_ROOT", root)
+    monkeypatch.delenv(provenance.REVISION, raising=False)
     return root
 
 
 def test_a_line_tells_all_that_a_repetition_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_ANYTHING", "1")
     monkeypatch.setenv("SECRET", "not to be told")
-    record.append(tmp_path / "run", WORDS)
-    (row,) = record.read(tmp_path / "run")
+    provenance.append(tmp_path / "run", WORDS)
+    (row,) = provenance.read(tmp_path / "run")
     assert row["command"] == WORDS
     assert row["directory"] == str(pathlib.Path.cwd())
     when = datetime.datetime.fromisoformat(row["time"])
@@ -76,8 +76,8 @@ def test_a_line_tells_all_that_a_repetition_needs(tmp_path, monkeypatch):
 
 def test_starts_are_appended(tmp_path):
     for seed in range(3):
-        record.append(tmp_path, [f"--config.seed={seed}"])
-    assert [row["command"] for row in record.read(tmp_path)] == [
+        provenance.append(tmp_path, [f"--config.seed={seed}"])
+    assert [row["command"] for row in provenance.read(tmp_path)] == [
         ["--config.seed=0"],
         ["--config.seed=1"],
         ["--config.seed=2"],
@@ -85,7 +85,7 @@ def test_starts_are_appended(tmp_path):
 
 
 def test_a_clean_checkout(tmp_path, repository):
-    row = record.append(tmp_path / "run", [])
+    row = provenance.append(tmp_path / "run", [])
     assert row["code"] == {
         "revision": git(repository, "rev-parse", "HEAD").decode().strip(),
         "dirty": False,
@@ -99,13 +99,13 @@ def test_changes_are_kept_as_a_patch_that_applies(tmp_path, repository):
     (repository / "code.py").write_text("x = 2\n")
     (repository / "new.py").write_text("y = 1\n")
     run = tmp_path / "run"
-    first = record.append(run, [])["code"]
+    first = provenance.append(run, [])["code"]
     assert first["dirty"]
     assert first["untracked"] == ["new.py"]
     assert first["patch"] == "starts/1.patch"
-    assert record.append(run, [])["code"]["patch"] == "starts/1.patch"  # the same code again
+    assert provenance.append(run, [])["code"]["patch"] == "starts/1.patch"  # the same code again
     (repository / "code.py").write_text("x = 3\n")
-    assert record.append(run, [])["code"]["patch"] == "starts/2.patch"
+    assert provenance.append(run, [])["code"]["patch"] == "starts/2.patch"
 
     again = tmp_path / "again"
     git(tmp_path, "clone", "--quiet", str(repository), str(again))
@@ -115,8 +115,8 @@ def test_changes_are_kept_as_a_patch_that_applies(tmp_path, repository):
 
 
 def test_a_huge_patch_is_left_out_and_told(tmp_path, repository):
-    (repository / "code.py").write_text("#" * (record.MAX_PATCH_BYTES + 1))
-    code = record.append(tmp_path / "run", [])["code"]
+    (repository / "code.py").write_text("#" * (provenance.MAX_PATCH_BYTES + 1))
+    code = provenance.append(tmp_path / "run", [])["code"]
     assert code["patch"].startswith("left out: 1,04")
     assert not (tmp_path / "run" / "starts").exists()
 
@@ -124,35 +124,35 @@ def test_a_huge_patch_is_left_out_and_told(tmp_path, repository):
 def test_a_repository_around_the_code_is_not_its_own(tmp_path, repository, monkeypatch):
     inner = repository / "unpacked"
     inner.mkdir()
-    monkeypatch.setattr(record, "_ROOT", inner)
-    assert record.append(tmp_path / "run", [])["code"]["revision"] is None
-    monkeypatch.setenv(record.REVISION, "abc")
-    assert record.append(tmp_path / "run", [])["code"]["revision"] == "abc"
+    monkeypatch.setattr(provenance, "_ROOT", inner)
+    assert provenance.append(tmp_path / "run", [])["code"]["revision"] is None
+    monkeypatch.setenv(provenance.REVISION, "abc")
+    assert provenance.append(tmp_path / "run", [])["code"]["revision"] == "abc"
 
 
 def test_without_git_it_is_null(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv(record.REVISION, raising=False)
-    row = record.append(tmp_path / "run", WORDS)
+    monkeypatch.delenv(provenance.REVISION, raising=False)
+    row = provenance.append(tmp_path / "run", WORDS)
     assert row["code"] == {"revision": None, "dirty": None, "patch": None, "untracked": None}
-    assert record.read(tmp_path / "run") == [row]
+    assert provenance.read(tmp_path / "run") == [row]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, caplog):
     (tmp_path / "run").write_text("a file where the folder should be")
-    assert record.append(tmp_path / "run", WORDS)["command"] == WORDS
+    assert provenance.append(tmp_path / "run", WORDS)["command"] == WORDS
     assert "is not in" in caplog.text
 
 
 def test_a_line_cut_short_is_passed_over(tmp_path):
-    record.append(tmp_path, WORDS)
-    with (tmp_path / record.STARTS).open("ab") as file:
+    provenance.append(tmp_path, WORDS)
+    with (tmp_path / provenance.STARTS).open("ab") as file:
         file.write(b'{"time": "20')
-    assert len(record.read(tmp_path)) == 1
-    record.append(tmp_path, WORDS)
-    assert len(record.read(tmp_path)) == 2
+    assert len(provenance.read(tmp_path)) == 1
+    provenance.append(tmp_path, WORDS)
+    assert len(provenance.read(tmp_path)) == 2
     with pytest.raises(FileNotFoundError, match="--workdir of a run"):
-        record.read(tmp_path / "nowhere")
+        provenance.read(tmp_path / "nowhere")
 
 
 def test_a_run_is_repeated_from_its_folder_alone(trained, tmp_path, monkeypatch):

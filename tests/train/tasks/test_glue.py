@@ -11,8 +11,8 @@ import sklearn.metrics
 from configs import glue, text_classification
 from tests.data import glue_sets
 from train import evaluate, experiment, loop
-from train.guard.broken import BrokenExamples
-from train.run import trained
+from train.guard.broken_examples import BrokenExamples
+from train.run import trained_model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def run(variant, sets, folder):
     config.train.epochs = 0.0  # but two steps
     config.placement = "single"
     loop.run(config, folder)
-    model = trained.from_run(folder)
+    model = trained_model.from_run(folder)
     broken = BrokenExamples(print)
     scores, files = evaluate.assess(model, folder / "evaluation", broken)
     _, predictions = evaluate.predict(model.experiment, model.state, broken)

@@ -14,10 +14,10 @@ from data import DatasetInfo
 from perceiver.weights import mapping, native
 from tests.train import runs
 from train import evaluate, step, tasks
-from train.guard.broken import BrokenExamples
+from train.guard.broken_examples import BrokenExamples
 from train.objective import retrieval, sentence_losses
 from train.run import init_from
-from train.run import trained as restoring
+from train.run import trained_model as restoring
 from train.tasks import sentences
 
 MODEL = {
