@@ -66,15 +66,15 @@ def read(folder: Any, processes: int, born: float = 0.0) -> dict[int, Heartbeat]
       processes: of this run.
       born: when this process began; what is older by more than `QUIET` is of an earlier one.
     """
-    found = {}
+    beats = {}
     for process in range(processes):
         try:
             beat = Heartbeat(**json.loads((folder / f"{process}.json").read_text()))
         except (OSError, ValueError, TypeError):  # not there, or of another version
             continue
         if beat.time >= born - QUIET:
-            found[process] = beat
-    return found
+            beats[process] = beat
+    return beats
 
 
 def unresponsive(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:
@@ -100,11 +100,11 @@ def suspects(beats: Mapping[int, Heartbeat], processes: int, now: float | None =
         for i in range(processes)
         if i not in beats
     ]
-    unresponsive = unresponsive(beats, now)
+    lost = unresponsive(beats, now)
     first = min((_place(x) for x in beats.values()), default=None)
     behind = [x for x in beats.values() if _place(x) == first]
-    if unresponsive:
-        told = unresponsive
+    if lost:
+        told = lost
     elif len(behind) == len(beats) == processes > 1:
         return f"all {processes} hosts are at the same point: " + behind[0].describe(now)
     else:
