@@ -66,15 +66,15 @@ def read(folder: Any, processes: int, born: float = 0.0) -> dict[int, Heartbeat]
       processes: of this run.
       born: when this process began; what is older by more than `QUIET` is of an earlier one.
     """
-    found = {}
+    beats = {}
     for process in range(processes):
         try:
             beat = Heartbeat(**json.loads((folder / f"{process}.json").read_text()))
         except (OSError, ValueError, TypeError):  # not there, or of another version
             continue
         if beat.time >= born - QUIET:
-            found[process] = beat
-    return found
+            beats[process] = beat
+    return beats
 
 
 def unresponsive(beats: Mapping[int, Heartbeat], now: float | None = None) -> list[Heartbeat]:

@@ -148,7 +148,9 @@ def test_empty_class(split, config):
 
 def test_class_of_validation_alone(split, config):
     save(split / "val" / "dog" / "a.png")
-    with pytest.raises(ValueError, match="val has classes that are missing from the training folder: dog"):
+    with pytest.raises(
+        ValueError, match="val has classes that are missing from the training folder: dog"
+    ):
         data.load(config, "train", batch_size=2, seed=0, train=True)
 
 

@@ -53,7 +53,9 @@ def test_a_source_that_is_nothing_lists_what_could_be():
 
 def test_fresh_takes_names_and_specs():
     assert perceiver.fresh(released.MODELS["imagenet-fourier"] | _TINY).kind == "image_classifier"
-    with pytest.raises(ValueError, match="spec='bert' is unknown; released models: imagenet-fourier"):
+    with pytest.raises(
+        ValueError, match="spec='bert' is unknown; released models: imagenet-fourier"
+    ):
         perceiver.fresh("bert")
 
 

@@ -66,6 +66,8 @@ def test_others_that_do_not_come_are_told(monkeypatch):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    message = "process 1 on .* could not connect to the others at 10.0.0.1:80 within 300 s.*DEADLINE"
+    message = (
+        "process 1 on .* could not connect to the others at 10.0.0.1:80 within 300 s.*DEADLINE"
+    )
     with pytest.raises(ConnectionError, match=message):
         cluster.join("10.0.0.1:80", 2, 1)
