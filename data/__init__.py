@@ -133,8 +133,8 @@ def load(
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts about the configured data set; errors as in `load`."""
-    found = _module(config.source).info(config)
-    return dataclasses.replace(found, examples=subset.counts(found.examples, config))
+    details = _module(config.source).info(config)
+    return dataclasses.replace(details, examples=subset.counts(details.examples, config))
 
 
 def stream(config: Any, split: str) -> np.ndarray:  # [T] uint8

@@ -67,7 +67,7 @@ def read_lines(file: str) -> list[str]:
       FileNotFoundError: no such file.
       ValueError: a line that is no UTF-8, or no line at all.
     """
-    found = []
+    lines = []
     with contextlib.ExitStack() as stack:
         stdin = file == "-"
         stream = sys.stdin.buffer if stdin else stack.enter_context(pathlib.Path(file).open("rb"))
@@ -79,10 +79,10 @@ def read_lines(file: str) -> list[str]:
                     f"{file}, line {number}: byte {error.start + 1} is not valid UTF-8; repair the "
                     "line, or convert the file (iconv -f ENCODING -t UTF-8)"
                 ) from error
-            found.append(text.removesuffix("\n").removesuffix("\r"))
-    if not found:
+            lines.append(text.removesuffix("\n").removesuffix("\r"))
+    if not lines:
         raise ValueError(f"{file} has no lines")
-    return found
+    return lines
 
 
 def write(

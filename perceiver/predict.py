@@ -86,10 +86,10 @@ def _compare(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
                 "single texts"
             )
     results = model.compare(*map(list, zip(*pairs, strict=True)), top_k=options.top)
-    for text, found in zip(texts, results, strict=True):
-        labels = f", {_line(found.labels)}" if found.labels else ""
-        row = {"text": text, "cosine": found.cosine, "labels": _rows(found.labels)}
-        yield f"{text}: cosine {found.cosine:.3f}{labels}", row
+    for text, compared in zip(texts, results, strict=True):
+        labels = f", {_line(compared.labels)}" if compared.labels else ""
+        row = {"text": text, "cosine": compared.cosine, "labels": _rows(compared.labels)}
+        yield f"{text}: cosine {compared.cosine:.3f}{labels}", row
 
 
 def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
@@ -108,10 +108,10 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
         )
     if options.out is not None and options.out.suffix != ".npy":
         raise ValueError(f"--out {options.out}: write embeddings as .npy")
-    found = model.embed(given, *about)  # [B, D]
+    embeddings = model.embed(given, *about)  # [B, D]
     if options.out is not None:
-        np.save(options.out, found)
-    for name, row in zip(names, found, strict=True):
+        np.save(options.out, embeddings)
+    for name, row in zip(names, embeddings, strict=True):
         line = f"{name}: {len(row)} numbers, norm {np.linalg.norm(row):.4g}"
         yield line, {"input": name, "embedding": row.tolist()}
 
@@ -122,9 +122,9 @@ def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     out = options.out or pathlib.Path("flow.png")
     if out.suffix not in _FLOW_FILES:
         raise ValueError(f"--out {out}: write flow as one of {', '.join(_FLOW_FILES)}")
-    found = model.flow(*options.inputs)
-    _FLOW_FILES[out.suffix](out, found)
-    speed = np.hypot(found[..., 0], found[..., 1])
+    flow = model.flow(*options.inputs)
+    _FLOW_FILES[out.suffix](out, flow)
+    speed = np.hypot(flow[..., 0], flow[..., 1])
     height, width = speed.shape
     yield (
         f"{out}: {height}x{width}, mean motion {speed.mean():.2f} pixels, "
@@ -137,44 +137,48 @@ def _autoencode(model: Pretrained, options: argparse.Namespace) -> Iterator[Show
     if len(options.inputs) != 1:
         raise ValueError(f"give one video file, got {len(options.inputs)}")
     out = options.out or pathlib.Path("reconstruction.mp4")
-    found = model.autoencode(options.inputs[0], top_k=options.top)
+    autoencoded = model.autoencode(options.inputs[0], top_k=options.top)
     video_files.write(
         out,
-        found.video,
-        found.audio,
+        autoencoded.video,
+        autoencoded.audio,
         frames_per_second=model.usage["video"]["frames_per_second"],
         sample_rate=model.usage["audio"]["sample_rate"],
     )
-    labels = {"file": options.inputs[0], "out": str(out), "labels": _rows(found.labels)}
-    yield f"{options.inputs[0]}: {_line(found.labels)}\n  {out}: {len(found.video)} frames", labels
+    labels = {"file": options.inputs[0], "out": str(out), "labels": _rows(autoencoded.labels)}
+    yield (
+        f"{options.inputs[0]}: {_line(autoencoded.labels)}\n  {out}: {len(autoencoded.video)} "
+        "frames",
+        labels,
+    )
 
 
 def _tag(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     for file in options.inputs:
-        found = model.tag(file, hop=options.hop, top_k=options.top)
-        lines = [f"{file}: {_line(found.labels)}"]
-        lines += [f"  no {what}: replaced by {_AS[what]}" for what in found.missing]
-        if len(found.timeline) > 1:
-            lines += [f"  {when}  {_line(labels)}" for when, labels in _stretches(found)]
-        windows = [{"start": start, "labels": _rows(rows)} for start, rows in found.timeline]
+        tagged = model.tag(file, hop=options.hop, top_k=options.top)
+        lines = [f"{file}: {_line(tagged.labels)}"]
+        lines += [f"  no {what}: replaced by {_AS[what]}" for what in tagged.missing]
+        if len(tagged.timeline) > 1:
+            lines += [f"  {when}  {_line(labels)}" for when, labels in _stretches(tagged)]
+        windows = [{"start": start, "labels": _rows(rows)} for start, rows in tagged.timeline]
         yield (
             "\n".join(lines),
             {
                 "file": file,
-                "labels": _rows(found.labels),
-                "missing": list(found.missing),
-                "window": found.seconds,
+                "labels": _rows(tagged.labels),
+                "missing": list(tagged.missing),
+                "window": tagged.seconds,
                 "timeline": windows,
             },
         )
 
 
-def _stretches(found: Tagged) -> Iterator[tuple[str, Sequence[tuple[str, float]]]]:
+def _stretches(tagged: Tagged) -> Iterator[tuple[str, Sequence[tuple[str, float]]]]:
     """Joins neighbours of the same best label; their scores are those of the most certain one."""
-    for _, group in itertools.groupby(found.timeline, key=lambda window: window[1][0][0]):
+    for _, group in itertools.groupby(tagged.timeline, key=lambda window: window[1][0][0]):
         group = list(group)
         _, labels = max(group, key=lambda window: window[1][0][1])
-        yield f"{_clock(group[0][0])}-{_clock(group[-1][0] + found.seconds)}", labels
+        yield f"{_clock(group[0][0])}-{_clock(group[-1][0] + tagged.seconds)}", labels
 
 
 def _clock(seconds: float) -> str:
@@ -261,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         model = load(options.model, image_size=size, **compute)
         command = _embed if options.embed else _COMMANDS[model.kind]
-        for line, found in command(model, options):
-            print(json.dumps(found, ensure_ascii=False) if options.json else line)
+        for line, result in command(model, options):
+            print(json.dumps(result, ensure_ascii=False) if options.json else line)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
 

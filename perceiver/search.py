@@ -30,8 +30,8 @@ Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 
 def _show_nearest(embeddings, lines, options) -> Iterator[Shown]:
     model = load(options.model)
-    found = nearest(embeddings, embed(model, options.query), min(options.top, len(lines)))
-    for query, places, cosines in zip(options.query, *found, strict=True):
+    neighbours = nearest(embeddings, embed(model, options.query), min(options.top, len(lines)))
+    for query, places, cosines in zip(options.query, *neighbours, strict=True):
         rows = [_row(lines, *row) for row in zip(places.tolist(), cosines.tolist(), strict=True)]
         yield "\n".join([query, *map(_line, rows)]), {"query": query, "nearest": rows}
 
@@ -109,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             show = _show_nearest
         else:
             show = _show_pairs if options.pairs is not None else _show_clusters
-        for line, found in show(embeddings, lines, options):
-            print(json.dumps(found, ensure_ascii=False) if options.json else line)
+        for line, result in show(embeddings, lines, options):
+            print(json.dumps(result, ensure_ascii=False) if options.json else line)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
 

@@ -66,11 +66,11 @@ def predict(
     def sums(batches) -> Iterator:
         pending = None
         for batch in batches:
-            found, rows = step(state, placement.put(batch))
+            outputs, rows = step(state, placement.put(batch))
             if pending is not None:  # the device works on the next batch meanwhile
                 kept.append(_real(placement.rows(pending[0]), pending[1]))
             pending = rows, batch["mask"]
-            yield found
+            yield outputs
         if pending is not None:
             kept.append(_real(placement.rows(pending[0]), pending[1]))
 
@@ -102,8 +102,8 @@ def assess(
     results, predictions = predict(experiment, model.state, broken)
     files = {}
     if predictions and len(next(iter(predictions.values()))):
-        found, files = experiment.task.assess(predictions, folder)
-        results |= found
+        scores, files = experiment.task.assess(predictions, folder)
+        results |= scores
     whole = experiment.batches("validation", train=False, whole=True)
     results |= experiment.task.references(whole)
     if folder is not None:

@@ -67,10 +67,10 @@ def _train(run: Run, state: TrainState):
             phase("evaluate", step)
             jax.block_until_ready(state)  # steps under way are no part of the pause
             with report.paused():
-                found = evaluate(experiment, eval_step, state, run.broken, run.preemption)
-            evaluated = found is not None
+                scores = evaluate(experiment, eval_step, state, run.broken, run.preemption)
+            evaluated = scores is not None
             if evaluated:
-                results = found | references
+                results = scores | references
                 if step > start or run.evaluation_due:  # else its line is there already
                     report.write(step, results, prefix="validation")
                     if sample is not None:

@@ -99,8 +99,8 @@ def _embed(model: Pretrained, texts: Sequence[tuple[str, ...]]) -> list[np.ndarr
         text: place
         for place, text in enumerate(dict.fromkeys(itertools.chain.from_iterable(texts)))
     }
-    found = embedding.embed(model, list(places))
-    return [found[[places[text] for text in column]] for column in zip(*texts, strict=True)]
+    embeddings = embedding.embed(model, list(places))
+    return [embeddings[[places[text] for text in column]] for column in zip(*texts, strict=True)]
 
 
 def _shown(result: ProbeResult, folds: int) -> str:

@@ -65,9 +65,9 @@ def _kept(folder: Path, split: str) -> ClipLabels | None:
     file = folder / f"labels-{split}.npz"
     if not file.exists():
         return None
-    with np.load(file) as found:
-        same = found["stamp"].tolist() == _stamp(folder, split)
-        return ClipLabels(found["flat"], found["lengths"]) if same else None
+    with np.load(file) as archive:
+        same = archive["stamp"].tolist() == _stamp(folder, split)
+        return ClipLabels(archive["flat"], archive["lengths"]) if same else None
 
 
 def _scan(clips: ClipSource, numbers: range) -> ClipLabels:
@@ -77,4 +77,4 @@ def _scan(clips: ClipSource, numbers: range) -> ClipLabels:
 def _stamp(folder: Path, split: str) -> list[int]:
     """Returns what changes when a split is prepared again: bytes and times of its files."""
     stats = [file.stat() for file in sorted(folder.glob(f"*-{split}.array_record-?????-of-?????"))]
-    return [number for found in stats for number in (found.st_size, found.st_mtime_ns)]
+    return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]

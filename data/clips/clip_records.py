@@ -74,10 +74,10 @@ class ClipCodec:
 
     def decode(self, record: bytes) -> Clip:
         """Returns the clip; its frames stay JPEG."""
-        found = self._parser.parse_example(record)
+        parsed = self._parser.parse_example(record)
         return Clip(
-            id=found["id"].decode(),
-            frames=list(found["video"]),
-            audio=np.frombuffer(found["audio"], np.int16),
-            labels=np.asarray(found["labels"], np.int64),
+            id=parsed["id"].decode(),
+            frames=list(parsed["video"]),
+            audio=np.frombuffer(parsed["audio"], np.int16),
+            labels=np.asarray(parsed["labels"], np.int64),
         )

@@ -150,12 +150,12 @@ def split_name(builder: Any, split: str, config: Any) -> str:
     field = "train_split" if split == "train" else "eval_split"
     automatic = _TRAINING if split == "train" else ("eval",)
     parts = getattr(config, field).split("+") if getattr(config, field) else automatic
-    found = [part for part in parts if part.partition("[")[0] in existing]
-    if not found or (getattr(config, field) and len(found) < len(parts)):
+    present = [part for part in parts if part.partition("[")[0] in existing]
+    if not present or (getattr(config, field) and len(present) < len(parts)):
         raise ValueError(
             f"{config.source} has no split {' or '.join(parts)}, only {existing}: set data.{field}"
         )
-    return "+".join(found)
+    return "+".join(present)
 
 
 def _classes(builder: Any) -> tuple[str, ...]:

@@ -70,19 +70,19 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
 
 def info(config: Any) -> DatasetInfo:
     """Returns the facts from the folders; no picture is opened."""
-    found = scan(config)
-    if found.ignored:
+    folders = scan(config)
+    if folders.ignored:
         logging.warning(
             "%s: ignored %d files or folders that are not images of a class, such as %s",
             config.source,
-            len(found.ignored),
-            ", ".join(found.ignored[:3]),
+            len(folders.ignored),
+            ", ".join(folders.ignored[:3]),
         )
     mean, std = labelled_images.statistics(config.channels)
     return DatasetInfo(
         name=config.source,
-        examples={split: len(source) for split, source in found.sources.items()},
-        labels=found.classes,
+        examples={split: len(source) for split, source in folders.sources.items()},
+        labels=folders.classes,
         image_shape=(config.image_size, config.image_size, config.channels),
         mean=mean,
         std=std,

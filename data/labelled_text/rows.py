@@ -101,27 +101,27 @@ def _scan(files, changed, fields, label_field, regression, split_field, named, l
     del changed  # makes an edited file another one
 
     parse = _parser(fields, label_field, split_field, regression)
-    found = {split: tables.read(file, parse, limit) for split, file in files}
+    by_split = {split: tables.read(file, parse, limit) for split, file in files}
     names = dict(files)
     if split_field:
-        rows = [row for split in found.values() for row in split]
-        found = _by_name(rows, split_field, *named)
-    elif "validation" not in found:
-        found = tables.held_out(found["train"])
-    for split, rows in found.items():
+        rows = [row for split in by_split.values() for row in split]
+        by_split = _by_name(rows, split_field, *named)
+    elif "validation" not in by_split:
+        by_split = tables.held_out(by_split["train"])
+    for split, rows in by_split.items():
         if not rows:
             raise ValueError(f"{names.get(split, names['train'])} has no usable rows for {split}")
     classes, numbers = None, None
     if label_field and regression:
         classes = labelled_text.SCORE
-        numbers = {row.label: float(row.label) for rows in found.values() for row in rows}
+        numbers = {row.label: float(row.label) for rows in by_split.values() for row in rows}
     elif label_field:
-        classes = _in_order({row.label for row in found["train"]})
+        classes = _in_order({row.label for row in by_split["train"]})
         numbers = {name: number for number, name in enumerate(classes)}
-        _check_classes(classes, found["validation"], names)
+        _check_classes(classes, by_split["validation"], names)
     splits = {
         split: Rows(str(names.get(split, names["train"])), tuple(rows), numbers)
-        for split, rows in found.items()
+        for split, rows in by_split.items()
     }
     return splits, classes
 
@@ -186,7 +186,7 @@ def _by_name(rows: Sequence[Row], field: str, train: str, validation: str) -> di
       ValueError: none says that it is of such a split.
     """
     there = list(dict.fromkeys(row.split for row in rows))
-    found = {}
+    by_name = {}
     for split, given in (("train", train), ("validation", validation)):
         names = [given] if given else tables.SPLITS[split]
         name = next((name for name in names if name in there), None)
@@ -196,8 +196,8 @@ def _by_name(rows: Sequence[Row], field: str, train: str, validation: str) -> di
                 f"no row has {' or '.join(names)} in column {field!r}, only {', '.join(there)}: "
                 f"set data.{option}"
             )
-        found[split] = [row for row in rows if row.split == name]
-    return found
+        by_name[split] = [row for row in rows if row.split == name]
+    return by_name
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:

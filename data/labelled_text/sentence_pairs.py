@@ -72,14 +72,14 @@ class SeparateTexts:
         Raises:
           BrokenExample: a text is empty.
         """
-        coder, found = coders.coder(self.tokenizer), {}
+        coder, encoded = coders.coder(self.tokenizer), {}
         for number, (text, names) in enumerate(zip(example["texts"], NAMES, strict=False), 1):
             if not text.strip():
                 raise BrokenExample(f"text {number} of {len(example['texts'])} is empty")
             ids = sequences.join([coder.encode(text)], self.seq_len, coder.continues)
             tokens, mask = sequences.pad([ids], self.seq_len)
-            found |= dict(zip(names, (tokens[0], mask[0]), strict=True))
-        return example | found
+            encoded |= dict(zip(names, (tokens[0], mask[0]), strict=True))
+        return example | encoded
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Docstrings:
 
 def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     """Returns a split."""
-    found = dataclasses.replace(source(config, split), seed=seed, train=train)
-    return sentence_pairs.dataset(found, config, info(config))
+    docstrings = dataclasses.replace(source(config, split), seed=seed, train=train)
+    return sentence_pairs.dataset(docstrings, config, info(config))
 
 
 def info(config: Any) -> DatasetInfo:
@@ -104,8 +104,8 @@ def info(config: Any) -> DatasetInfo:
 
 def source(config: Any, split: str) -> Docstrings:
     """Returns the examples of a split as texts."""
-    found = read(split)
-    return Docstrings(found, _others(found), _form(config))
+    pairs = read(split)
+    return Docstrings(pairs, _others(pairs), _form(config))
 
 
 @functools.cache
@@ -120,14 +120,14 @@ def read(split: str) -> tuple[Pair, ...]:
 
 @functools.cache
 def _all() -> tuple[Pair, ...]:
-    summaries, bodies, found = set(), set(), []
+    summaries, bodies, pairs = set(), set(), []
     for path, content in stdlib_text.corpus(Path(sysconfig.get_path("stdlib"))).items():
         for pair in pairs_of(path, content) if path.endswith(".py") else ():
             if pair.summary not in summaries and pair.body not in bodies:
-                found.append(pair)
+                pairs.append(pair)
             summaries.add(pair.summary)
             bodies.add(pair.body)
-    return tuple(found)
+    return tuple(pairs)
 
 
 def pairs_of(path: str, content: bytes) -> Iterator[Pair]:
@@ -177,12 +177,12 @@ def _others(pairs: tuple[Pair, ...]) -> tuple[int, ...]:
     by_file: dict[str, list[int]] = {}
     for number, pair in enumerate(pairs):
         by_file.setdefault(pair.path, []).append(number)
-    found = [(number + 1) % len(pairs) for number in range(len(pairs))]
+    others = [(number + 1) % len(pairs) for number in range(len(pairs))]
     for numbers in by_file.values():
         if len(numbers) > 1:
             for number, other in zip(numbers, numbers[1:] + numbers[:1], strict=True):
-                found[number] = other
-    return tuple(found)
+                others[number] = other
+    return tuple(others)
 
 
 def _form(config: Any) -> str:

@@ -99,10 +99,10 @@ def labelled(split: str) -> tuple[np.ndarray, np.ndarray]:
     for path, content in stdlib_text.corpus(Path(sysconfig.get_path("stdlib"))).items():
         if stdlib_text.split_of(path) != split or _digest(path) % _LABELLED_IN[split]:
             continue
-        found = kinds_of(content) if path.endswith(".py") else None
-        if found is not None:
+        labels = kinds_of(content) if path.endswith(".py") else None
+        if labels is not None:
             contents.append(np.frombuffer(content, np.uint8))
-            kinds.append(found)
+            kinds.append(labels)
     return np.concatenate(contents), np.concatenate(kinds)
 
 
@@ -111,7 +111,7 @@ def kinds_of(content: bytes) -> np.ndarray | None:  # uint8 [len(content)]
 
     None: Python cannot read it.
     """
-    found = np.full(len(content), _NONE, np.uint8)
+    kinds = np.full(len(content), _NONE, np.uint8)
     lines = content.splitlines(keepends=True)
     starts = np.cumsum([0, *map(len, lines)])
 
@@ -126,10 +126,10 @@ def kinds_of(content: bytes) -> np.ndarray | None:  # uint8 [len(content)]
             kind = _kind(piece)
             if kind is not None:  # where it ends, Python 3.12.1 miscounts over several lines
                 begin = place(*piece.start)
-                found[begin : begin + len(piece.string.encode())] = kind
+                kinds[begin : begin + len(piece.string.encode())] = kind
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
         return None
-    return found
+    return kinds
 
 
 def _kind(piece: tokenize.TokenInfo) -> int | None:

@@ -35,11 +35,11 @@ def read(path: Path, parse: Callable[[dict, int], Any], limit: int) -> list[Any]
     """
     rows, left_out = [], []
     for line, record in records(path):
-        found = record if isinstance(record, str) else parse(record, line)
-        if isinstance(found, str):
-            left_out.append(f"line {line}: {found}")
+        parsed = record if isinstance(record, str) else parse(record, line)
+        if isinstance(parsed, str):
+            left_out.append(f"line {line}: {parsed}")
         else:
-            rows.append(found)
+            rows.append(parsed)
     if left_out:
         summary = f"{path}: {len(left_out)} of {len(left_out) + len(rows)} rows cannot be used"
         first = "; ".join(left_out[:3])
@@ -102,17 +102,17 @@ def files(source: str) -> dict[str, Path]:
         return {"train": path}
     if not path.is_dir():
         raise FileNotFoundError(f"data.source {source}: no such file or folder")
-    found = {}
+    by_split = {}
     for split, names in SPLITS.items():
         endings = itertools.product(names, SUFFIXES, ("", ".gz"))
         candidates = (path / "".join(parts) for parts in endings)
-        found[split] = next((file for file in candidates if file.is_file()), None)
-        if found[split] is None:
+        by_split[split] = next((file for file in candidates if file.is_file()), None)
+        if by_split[split] is None:
             raise FileNotFoundError(
                 f"{path} has no {split} file: name one {split}{' or '.join(SUFFIXES)}, or give a "
                 "single file, which is then split"
             )
-    return found
+    return by_split
 
 
 def records(path: Path) -> Iterator[tuple[int, dict | str]]:

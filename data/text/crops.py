@@ -60,15 +60,15 @@ class Crops:
         begin = int(ends[first - 1]) if first else 0
         start = max(begin, min(place, int(ends[last]) - self.seq_len))
         stop = min(start + self.seq_len, int(ends[last]))
-        found = []
+        pieces = []
         for i in range(int(np.searchsorted(ends, start, side="right")), last + 1):
             begin = int(ends[i - 1]) if i else 0
             if begin >= stop:
                 break
             if begin < ends[i]:  # no empty document
                 piece = (max(start, begin) - begin, min(stop, int(ends[i])) - begin)
-                found.append((int(order[i]), *piece))
-        return found
+                pieces.append((int(order[i]), *piece))
+        return pieces
 
     def mean_bytes(self) -> float:
         """Returns the bytes of an average crop: fewer than L where groups are short.

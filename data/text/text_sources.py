@@ -88,12 +88,12 @@ def names(config: Any) -> tuple[str, ...]:
     Raises:
       ValueError: a name is empty, or given twice.
     """
-    found = tuple(config.source.partition(":")[2].split("+"))
-    if not all(found) or len(set(found)) < len(found):
+    names = tuple(config.source.partition(":")[2].split("+"))
+    if not all(names) or len(set(names)) < len(names):
         raise ValueError(
             f"data.source {config.source!r}: give each name of a mixture once, as in text:a+b"
         )
-    return found
+    return names
 
 
 def stores(config: Any, split: str) -> list[Store]:

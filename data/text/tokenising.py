@@ -135,8 +135,8 @@ def _numbers(
 def _padded(ids: np.ndarray, fields: dict[str, np.ndarray], seq_len: int) -> Example:
     tokens = np.full(seq_len, tokenizer.PAD, np.int32)
     tokens[: len(ids)] = ids
-    found = {"tokens": tokens, "input_mask": np.arange(seq_len) < len(ids)}
+    padded = {"tokens": tokens, "input_mask": np.arange(seq_len) < len(ids)}
     for name, values in fields.items():
-        found[name] = np.zeros(seq_len, np.int32)
-        found[name][: len(values)] = values
-    return found
+        padded[name] = np.zeros(seq_len, np.int32)
+        padded[name][: len(values)] = values
+    return padded

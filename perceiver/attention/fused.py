@@ -25,12 +25,12 @@ class Device(NamedTuple):
 
 def device() -> Device:
     """Returns JAX's default device."""
-    found = jax.devices()[0]
+    first = jax.devices()[0]
     try:
-        capability = float(getattr(found, "compute_capability", ""))
+        capability = float(getattr(first, "compute_capability", ""))
     except ValueError:  # no GPU, or AMD's, which name their architecture ("gfx90a")
         capability = None
-    return Device(found.platform, capability)
+    return Device(first.platform, capability)
 
 
 def refusal(q, k, v, *, masked: bool, drops: bool, operands: str, device: Device) -> str | None:

@@ -107,16 +107,16 @@ class Model:
           "decoder video" and so on; without one, the stages alone. Empty for a model without
           latents.
         """
-        found = {}
+        chosen = {}
 
         def record(params, state, inputs):
             rng = jax.random.key(0)  # of whatever training drops before attention
             plans = self._transformed.apply["plans"](params, state, rng, inputs, is_training)[0]
-            found.update(plans)
+            chosen.update(plans)
 
         params, state = jax.eval_shape(self.init, jax.random.key(0))
         jax.eval_shape(record, params, state, self.example_inputs(batch_size))
-        return found
+        return chosen
 
     def example_inputs(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes and dtypes of a batch of inputs, without those that may be absent."""

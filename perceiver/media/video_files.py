@@ -144,13 +144,13 @@ def _frames(container, size, frames_per_second, seconds) -> np.ndarray:
     if not container.streams.video:
         return np.empty((0, *size, 3), np.uint8)
     wanted = None if seconds is None else math.ceil(seconds * frames_per_second)
-    found, fitted, last = [], None, None
+    frames, fitted, last = [], None, None
     moments = timed(container.decode(video=0), frames_per_second)
     for frame in itertools.islice(shown(moments, frames_per_second), wanted):
         if frame is not last:
             fitted, last = _fit(frame.to_ndarray(format="rgb24"), size), frame
-        found.append(fitted)
-    return np.stack(found) if found else np.empty((0, *size, 3), np.uint8)
+        frames.append(fitted)
+    return np.stack(frames) if frames else np.empty((0, *size, 3), np.uint8)
 
 
 def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:  # [H', W', 3] -> [H, W, 3]

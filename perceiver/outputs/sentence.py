@@ -49,14 +49,14 @@ class SentenceEmbedding(hk.Module):
         """
         pooled = self._pool(latents, latent_mask, is_training=is_training)  # [B * texts, E]
         pooled = pooled.reshape(-1, texts, pooled.shape[-1])
-        found = {name: pooled[:, i] for i, name in enumerate(NAMES[:texts])}
+        outputs = {name: pooled[:, i] for i, name in enumerate(NAMES[:texts])}
         if self.classes:
             w = self._pair_weights(pooled.shape[-1])  # made whatever is asked
             if texts == 2:
-                u, v = found.values()
+                u, v = outputs.values()
                 compared = jnp.concatenate([u, v, jnp.abs(u - v)], axis=-1)  # [B, 3E]
-                found["logits"] = dot(compared, w, self.compute.operands)
-        return found
+                outputs["logits"] = dot(compared, w, self.compute.operands)
+        return outputs
 
     @hk.name_like("__call__")
     def queries(self, latents, *, texts=1, latent_mask=None) -> dict[str, ByteArray]:

@@ -90,12 +90,12 @@ def embed(
 
     Arguments and errors are those of `fit`.
     """
-    given, found = fit(model, texts, max_length), None
+    given, embeddings = fit(model, texts, max_length), None
     for places, rows in batches(model, given):
-        if found is None:
-            found = np.zeros((len(texts), rows.shape[1]), np.float32)
-        found[places] = rows
-    return found
+        if embeddings is None:
+            embeddings = np.zeros((len(texts), rows.shape[1]), np.float32)
+        embeddings[places] = rows
+    return embeddings
 
 
 def unit(rows: np.ndarray) -> np.ndarray:  # [n, E]

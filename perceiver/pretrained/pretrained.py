@@ -111,12 +111,12 @@ class Pretrained:
         """
         self._require("classify")
         if self.kind == "text_classifier":
-            found = text_classes.classify(self.runner, inputs, self.usage, top_k=top_k, task=task)
-            return found if text_classes.several(inputs) else found[0]
+            results = text_classes.classify(self.runner, inputs, self.usage, top_k=top_k, task=task)
+            return results if text_classes.several(inputs) else results[0]
         if task:
             raise ValueError(f"task={task!r}: an image classifier has only one task")
-        found = image.classify(self.runner, inputs, self.usage, top_k=top_k)
-        return found if several(inputs) else found[0]
+        results = image.classify(self.runner, inputs, self.usage, top_k=top_k)
+        return results if several(inputs) else results[0]
 
     def compare(self, first, second, *, top_k: int = 5):
         """Tells how alike two texts are: `use.sentences.Compared`, or a list of them.
@@ -153,8 +153,8 @@ class Pretrained:
           FileNotFoundError, ValueError: no picture, sizes that differ, or this is no optical_flow.
         """
         self._require("flow")
-        found = flow.flow(self.runner, frame1, frame2, self.usage, overlap=overlap)
-        return found if several(frame1) else found[0]
+        results = flow.flow(self.runner, frame1, frame2, self.usage, overlap=overlap)
+        return results if several(frame1) else results[0]
 
     def tag(self, source, audio=None, *, hop: float | None = None, top_k: int = 5) -> clips.Tagged:
         """Tells what is seen and heard in a video or sound of any length, and when.

@@ -60,8 +60,8 @@ def most_similar_pairs(
             if first == second:  # each pair once, and no row with itself
                 above = rows < columns
                 rows, columns = rows[above], columns[above]
-            found = np.stack([rows + first, columns + second], axis=1)
-            pairs = np.concatenate([pairs, found])
+            places = np.stack([rows + first, columns + second], axis=1)
+            pairs = np.concatenate([pairs, places])
             cosines = np.concatenate([cosines, block[rows, columns]])
             best = np.lexsort((pairs[:, 1], pairs[:, 0], -cosines))[:k]
             pairs, cosines = pairs[best], cosines[best]

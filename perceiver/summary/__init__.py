@@ -178,19 +178,19 @@ def _memory(spec: specs.Spec, parameters: int, array: ByteArray, batch_size: int
     byte_array = array.size * array.channels * jnp.dtype(spec.dtype).itemsize
     float32 = jnp.dtype(jnp.float32).itemsize
     parameter_bytes = parameters * float32
-    found = {"byte_array": byte_array}
+    sizes = {"byte_array": byte_array}
     if spec.has_latents:
         logits = spec.cross_heads * spec.latents * array.size * float32
-        found["cross_attention_logits"] = logits
+        sizes["cross_attention_logits"] = logits
     heads = getattr(spec, "heads" if isinstance(spec, specs.Transformer) else "self_heads", 0)
     if heads and not spec.has_latents:
-        found["self_attention_logits"] = heads * array.size**2 * float32
+        sizes["self_attention_logits"] = heads * array.size**2 * float32
     return {
         "parameters": parameter_bytes,
         "gradients": parameter_bytes,
         "optimizer_state": 2 * parameter_bytes,
-        **{f"{name}_per_example": size for name, size in found.items()},
-        **{f"{name}_batch": size * batch_size for name, size in found.items()},
+        **{f"{name}_per_example": size for name, size in sizes.items()},
+        **{f"{name}_batch": size * batch_size for name, size in sizes.items()},
     }
 
 

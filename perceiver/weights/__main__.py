@@ -150,11 +150,11 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    found = inspection.inspect(args.source)
+    inspected = inspection.inspect(args.source)
     if args.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(inspected, indent=2))
     else:
-        print(inspection.render(found, list_arrays=args.arrays))
+        print(inspection.render(inspected, list_arrays=args.arrays))
     return 0
 
 

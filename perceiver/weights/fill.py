@@ -25,10 +25,10 @@ def fill(
       ValueError: lists what does not fit, see `mapping.translate`.
     """
     params, state = jax.eval_shape(model.init, jax.random.key(0))
-    found = translate(stored, _target(params, state, steps), rules)
-    kept = {module: found[module] for module in state}
+    filled = translate(stored, _target(params, state, steps), rules)
+    kept = {module: filled[module] for module in state}
     return (
-        {module: found[module] for module in params},
+        {module: filled[module] for module in params},
         kept if steps is None else batch_norm.with_history(kept, steps),
     )
 

@@ -28,13 +28,13 @@ def inspect(path: str | os.PathLike) -> dict[str, Any]:
     """
     place = formats.resolve(path)
     arrays = formats.arrays(place)
-    found: dict[str, Any] = {"path": str(path), "format": formats.detect(place)}
+    summary: dict[str, Any] = {"path": str(path), "format": formats.detect(place)}
     try:
-        found |= {"model": _model(_spec(place, arrays)), "unknown": None}
+        summary |= {"model": _model(_spec(place, arrays)), "unknown": None}
     except (ValueError, FileNotFoundError) as error:
-        found |= {"model": None, "unknown": str(error)}
+        summary |= {"model": None, "unknown": str(error)}
     dtypes = collections.Counter(str(x.dtype) for x in arrays.values())
-    return found | {
+    return summary | {
         "values": sum(math.prod(x.shape) for x in arrays.values()),
         "bytes": sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays.values()),
         "dtypes": dict(sorted(dtypes.items())),
@@ -77,12 +77,12 @@ def _model(spec: specs.Spec) -> dict[str, Any]:
     }
 
 
-def render(found: dict[str, Any], *, list_arrays: bool = False) -> str:
+def render(summary: dict[str, Any], *, list_arrays: bool = False) -> str:
     """Returns the report of `inspect`; arrays are listed if the model is unknown, or on demand."""
-    model = found["model"]
-    rows = [("format", found["format"])]
+    model = summary["model"]
+    rows = [("format", summary["format"])]
     if model is None:
-        rows.append(("model", f"unknown: {found['unknown']}"))
+        rows.append(("model", f"unknown: {summary['unknown']}"))
     else:
         spec = model["spec"]
         released = f", the released {model['released']}" if model["released"] else ""
@@ -104,13 +104,13 @@ def render(found: dict[str, Any], *, list_arrays: bool = False) -> str:
             )
         state = f", and {model['state']:,} of state" if model["state"] else ""
         rows.append(("parameters", f"{model['parameters']:,}{state}"))
-    dtypes = ", ".join(f"{count} {name}" for name, count in found["dtypes"].items())
-    rows.append(("arrays", f"{len(found['arrays'])} ({dtypes}), {found['values']:,} values"))
-    rows.append(("size", f"{found['bytes'] / 2**20:,.1f} MiB"))
-    lines = [found["path"], *(f"  {name:<12}{value}" for name, value in rows)]
+    dtypes = ", ".join(f"{count} {name}" for name, count in summary["dtypes"].items())
+    rows.append(("arrays", f"{len(summary['arrays'])} ({dtypes}), {summary['values']:,} values"))
+    rows.append(("size", f"{summary['bytes'] / 2**20:,.1f} MiB"))
+    lines = [summary["path"], *(f"  {name:<12}{value}" for name, value in rows)]
     if model is None or list_arrays:
-        width = max(map(len, found["arrays"]), default=0)
+        width = max(map(len, summary["arrays"]), default=0)
         lines += [
-            f"  {name:<{width}}  {x['dtype']} {x['shape']}" for name, x in found["arrays"].items()
+            f"  {name:<{width}}  {x['dtype']} {x['shape']}" for name, x in summary["arrays"].items()
         ]
     return "\n".join(lines)

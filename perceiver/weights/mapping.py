@@ -227,10 +227,10 @@ def _misfit(stored, slot: Slot, wanted) -> str:
             return f"dtype {stored.dtype}, {slot.target} is {wanted.dtype}"
     shape = tuple(wanted.shape if slot.layer is None else wanted.shape[1:])
     try:  # on an array that takes no memory
-        found = slot.rule.transform.read(np.broadcast_to(np.float32(0), stored.shape)).shape
+        readable = slot.rule.transform.read(np.broadcast_to(np.float32(0), stored.shape)).shape
     except (ValueError, IndexError):
-        found = None
-    if found == shape:
+        readable = None
+    if readable == shape:
         return ""
     here = slot.rule.transform.write(np.broadcast_to(np.float32(0), shape)).shape
     return f"shape {tuple(stored.shape)}, the model needs {here} for {slot.target}"

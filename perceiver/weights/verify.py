@@ -68,14 +68,14 @@ def _compare(saved: Saved, record: ReferenceOutputs) -> tuple[list[str], str]:
     The form of GELU that answers more closely counts: see `recorded`.
     """
     expected = np.asarray(record.logits)
-    difference, activation, found, greedy = min(
+    difference, activation, actual, greedy = min(
         (_answer(saved, record, activation) for activation in ACTIVATIONS), key=lambda x: x[0]
     )
     problems = []
     if not difference <= record.tolerance:
         problems.append(
             f"the logits of {record.model} differ from the recorded ones by {difference:.2g} "
-            f"(allowed: {record.tolerance:.0e}):\n{np.array2string(found, precision=4)}\n"
+            f"(allowed: {record.tolerance:.0e}):\n{np.array2string(actual, precision=4)}\n"
             f"recorded:\n{np.array2string(expected, precision=4)}"
         )
     if greedy != record.greedy:
@@ -93,6 +93,6 @@ def _answer(saved: Saved, record: ReferenceOutputs, activation: str):
     apply = jax.jit(build(spec).apply)
     logits = np.asarray(apply(saved.params, saved.state, None, record.inputs())[0][0])
     expected = np.asarray(record.logits)
-    found = logits[: expected.shape[0], : expected.shape[1]]
+    actual = logits[: expected.shape[0], : expected.shape[1]]
     greedy = tuple(int(i) for i in logits[record.positions].argmax(axis=-1))
-    return float(np.abs(found - expected).max()), activation, found, greedy
+    return float(np.abs(actual - expected).max()), activation, actual, greedy

@@ -98,9 +98,9 @@ def find_change(
       sizes: their bytes; so many are read at once that they fit into 256 MiB, or one array.
     """
     for paths in _groups(sizes):
-        found = _read_numpy(folder, paths, max(sizes[path] for path in paths))
+        arrays = _read_numpy(folder, paths, max(sizes[path] for path in paths))
         for path in paths:
-            if fingerprint.of_numpy(found.pop(path)) != written[path]:
+            if fingerprint.of_numpy(arrays.pop(path)) != written[path]:
                 return path
     return None
 

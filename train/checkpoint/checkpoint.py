@@ -118,11 +118,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first; damaged ones included."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        entries = self.folder.iterdir() if self.folder.is_dir() else ()
         remote = folders.is_remote(self.folder)
         return sorted(
             int(path.name)
-            for path in found
+            for path in entries
             if path.name.isdecimal()
             and path.name == str(int(path.name))
             and ((path / integrity.CHECKSUMS).is_file() if remote else path.is_dir())
@@ -224,7 +224,7 @@ class Checkpoints:
 
     def _newest_intact(self, below: int | None) -> int | None:
         """The step to restore, the same on all hosts; adds to `damaged`."""
-        found = -1
+        newest = -1
         if jax.process_index() == 0:
             for step in reversed(self.steps()):
                 if below is not None and step >= below:
@@ -232,20 +232,20 @@ class Checkpoints:
                 path = self.folder / str(step)
                 reason = integrity.find_damage(path)
                 if reason is None:
-                    found = step
+                    newest = step
                     break
                 self._pass_over(path, reason)
         damaged = len(self.damaged)
         if jax.process_count() > 1:
-            both = multihost_utils.broadcast_one_to_all(np.array([found, damaged]))
-            found, damaged = (int(x) for x in both)
-        if found < 0 and damaged:
+            both = multihost_utils.broadcast_one_to_all(np.array([newest, damaged]))
+            newest, damaged = (int(x) for x in both)
+        if newest < 0 and damaged:
             reasons = "".join(f"\n  {path}: {reason}" for path, reason in self.damaged)
             raise ValueError(
                 f"all {damaged} checkpoints in {self.folder} are damaged:{reasons}\n"
                 "Put an undamaged copy of one back, or delete the folder to start from step 0."
             )
-        return None if found < 0 else found
+        return None if newest < 0 else newest
 
     def _pass_over(self, path: folders.Folder, reason: str) -> None:
         logging.warning("checkpoint %s is damaged (%s); trying the previous one", path, reason)
@@ -277,8 +277,8 @@ def _changed(arrays: dict[str, jax.Array], saved: fingerprint.Fingerprints | Non
     """The first array that has another fingerprint than was saved; checkpoints may have none."""
     if saved is None:
         return None
-    found = saving.whole(fingerprint.end(fingerprint.begin(arrays)))
-    return next((path for path in arrays if found[path] != saved.get(path)), None)
+    fingerprints = saving.whole(fingerprint.end(fingerprint.begin(arrays)))
+    return next((path for path in arrays if fingerprints[path] != saved.get(path)), None)
 
 
 def _meet(what: str) -> None:

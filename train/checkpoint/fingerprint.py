@@ -32,12 +32,14 @@ def begin(state: Mapping[str, jax.Array]) -> dict[str, list]:
 
 def end(begun: dict[str, list]) -> Fingerprints:
     """Returns what `begin` started, of what this host holds. Consumes it, to free memory early."""
-    found = {}
+    checksums = {}
     for path in list(begun):
         parts = [part() if callable(part) else part for part in begun.pop(path)]
-        found[path] = [sum(int(n) for n in numbers) % 2**32 for numbers in zip(*parts, strict=True)]
-        found[path] = found[path] or [0, 0]
-    return found
+        checksums[path] = [
+            sum(int(n) for n in numbers) % 2**32 for numbers in zip(*parts, strict=True)
+        ]
+        checksums[path] = checksums[path] or [0, 0]
+    return checksums
 
 
 def add(parts: Sequence[Fingerprints]) -> Fingerprints:

@@ -52,10 +52,10 @@ def is_remote(folder: Folder) -> bool:
 def files(folder: Folder) -> Iterator[tuple[str, Folder]]:
     """Yields (path within the folder, path) of all files in it, in order of the former."""
     if is_remote(folder):
-        found = list(_walk(folder))
+        entries = list(_walk(folder))
     else:
-        found = [pathlib.Path(top, name) for top, _, names in os.walk(folder) for name in names]
-    yield from sorted((path.relative_to(folder).as_posix(), path) for path in found)
+        entries = [pathlib.Path(top, name) for top, _, names in os.walk(folder) for name in names]
+    yield from sorted((path.relative_to(folder).as_posix(), path) for path in entries)
 
 
 def remove(folder: Folder) -> None:

@@ -22,10 +22,10 @@ def seal(folder: folders.Folder, leave_out: Sequence[str] = ()) -> None:
     that the checksum is of what the disk gives back. That it is what the program meant to write is
     for the caller to show, by reading the folder after this.
     """
-    found = {name: path for name, path in folders.files(folder) if name not in leave_out}
-    for path in found.values():
+    paths = {name: path for name, path in folders.files(folder) if name not in leave_out}
+    for path in paths.values():
         _settle(path)
-    checksums = {name: _fingerprint(path) for name, path in found.items()}
+    checksums = {name: _fingerprint(path) for name, path in paths.items()}
     target = folder / CHECKSUMS
     target.write_text(json.dumps(checksums, indent=1))
     _settle(target)
@@ -47,13 +47,13 @@ def find_damage(folder: folders.Folder) -> str | None:
         return f"{CHECKSUMS} is not a table of files"
     for name, wanted in checksums.items():
         try:
-            found = _fingerprint(folder / name)
+            actual = _fingerprint(folder / name)
         except (FileNotFoundError, NotADirectoryError):
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read: {error}"
-        if found != wanted:
-            return f"{name} has {found}; expected {wanted}"
+        if actual != wanted:
+            return f"{name} has {actual}; expected {wanted}"
     return None
 
 

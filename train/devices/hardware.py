@@ -81,19 +81,19 @@ def memory() -> dict[str, float]:
       "device_memory_gib": of the local device that held most; left out where the platform does not
         tell (CPUs).
     """
-    found = {"host_memory_gib": _host_bytes() / _GIB}
+    sizes = {"host_memory_gib": _host_bytes() / _GIB}
     peaks = [peak for device in jax.local_devices() if (peak := _device_bytes(device)) is not None]
     if peaks:
-        found["device_memory_gib"] = max(peaks) / _GIB
-    return found
+        sizes["device_memory_gib"] = max(peaks) / _GIB
+    return sizes
 
 
 def _host_bytes() -> int:
     # On Linux from VmHWM: `ru_maxrss` survives `exec`, so that a process which a larger one
     # started would report that one's.
     status = pathlib.Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024
+    if status.exists() and (match := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(match[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -243,17 +243,17 @@ class Watchdog:
         return heartbeat.suspects(self._beats(), self._processes)
 
     def _remedy(self) -> str:
-        found = self._folder.parent / "checkpoints"
+        checkpoints = self._folder.parent / "checkpoints"
         try:
-            steps = [int(path.name) for path in found.iterdir() if path.name.isdecimal()]
+            steps = [int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal()]
         except OSError:
             steps = []
         result = f"it resumes at step {max(steps)}" if steps else "it starts from step 0"
         return f"run the command again on all hosts: {result}"
 
     def _beats(self) -> dict[int, heartbeat.Heartbeat]:
-        found = heartbeat.read(self._folder, self._processes, self._born)
-        return found | {self._process: self._own(self._clock(), self._moment)}
+        beats = heartbeat.read(self._folder, self._processes, self._born)
+        return beats | {self._process: self._own(self._clock(), self._moment)}
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream or sys.stderr, flush=True)

@@ -118,9 +118,9 @@ def regress(
         grid = {"alpha": [1 / strength for strength in STRENGTHS]}
         probe = _search(linear_model.Ridge(), grid, inner)
         _fit(probe, features[train], numbers[train])
-        found = text_metrics.regression(numbers[test], probe.predict(features[test]))
+        measured = text_metrics.regression(numbers[test], probe.predict(features[test]))
         bare = text_metrics.regression(numbers[test], cosines[test])
-        scores.append(found | {"cosine_spearman": bare["spearman"]})
+        scores.append(measured | {"cosine_spearman": bare["spearman"]})
         chosen.append(1 / probe.best_params_["model__alpha"])
     return _result(scores, chosen, parts)
 

@@ -37,10 +37,10 @@ class Ranking:
         if not counted.any():
             return {}
         auc = float(self.auc[counted].mean())
-        found = {"mAP": float(self.average_precision[counted].mean()), "AUC": auc}
+        scores = {"mAP": float(self.average_precision[counted].mean()), "AUC": auc}
         if 0 < auc < 1:
-            found["d_prime"] = d_prime(auc)
-        return found | {"classes_counted": float(counted.sum())}
+            scores["d_prime"] = d_prime(auc)
+        return scores | {"classes_counted": float(counted.sum())}
 
     def rows(self, names: Sequence[str]) -> list[dict[str, object]]:
         """Returns a row for each class: class, label, positives, AP, AUC, d'; empty if uncounted.
@@ -81,7 +81,7 @@ def rank(scores: np.ndarray, labels: np.ndarray, *, classes: int) -> Ranking:
       ValueError: other shapes, dtypes or values.
     """
     _check(scores, labels, classes)
-    found = Ranking(
+    ranking = Ranking(
         examples=len(labels),
         positives=labels.sum(axis=0),
         average_precision=np.full(classes, np.nan),
@@ -89,12 +89,12 @@ def rank(scores: np.ndarray, labels: np.ndarray, *, classes: int) -> Ranking:
     )
     for first in range(0, classes, CLASSES_AT_ONCE):
         part = slice(first, first + CLASSES_AT_ONCE)
-        counted = np.flatnonzero(found.counted[part]) + first
+        counted = np.flatnonzero(ranking.counted[part]) + first
         if len(counted):
             # Rows are contiguous, which sorting and adding up are faster on.
             rows = np.ascontiguousarray(scores[:, counted].T), labels[:, counted].T
-            found.average_precision[counted], found.auc[counted] = _rank_rows(*rows)
-    return found
+            ranking.average_precision[counted], ranking.auc[counted] = _rank_rows(*rows)
+    return ranking
 
 
 def _rank_rows(

@@ -11,12 +11,12 @@ def ranks(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:  # [N, E] 
     Ties count against it: an encoder that gives all texts one embedding finds nothing.
     """
     queries, candidates = _unit(queries), _unit(candidates)
-    found = []
+    places = []
     for start in range(0, len(queries), _BLOCK):
         scores = queries[start : start + _BLOCK] @ candidates.T  # [block, N]
         own = np.diagonal(scores, offset=start)[:, None]
-        found.append((~(scores < own)).sum(axis=1))  # a NaN is ahead, too
-    return np.concatenate(found)
+        places.append((~(scores < own)).sum(axis=1))  # a NaN is ahead, too
+    return np.concatenate(places)
 
 
 def summary(ranks: np.ndarray) -> dict[str, float]:  # int [N]

@@ -10,34 +10,34 @@ import numpy as np
 PRIMARY = {"cola": "matthews", "stsb": "pearson"}
 
 
-def classification(labels: np.ndarray, found: np.ndarray, classes: int) -> dict[str, float]:
-    """Returns accuracy, F1 and Matthews correlation of classes [N] int against found ones.
+def classification(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float]:
+    """Returns accuracy, F1 and Matthews correlation of classes [N] int against predicted ones.
 
     F1 is of class 1 where there are two classes, as GLUE has it, else the mean over those classes
-    that occur or are found.
+    that occur or are predicted.
     """
     from sklearn import metrics  # takes a second
 
-    counted = [1] if classes == 2 else np.union1d(labels, found)
-    alike = len(np.union1d(labels, found)) == 1  # of which scikit-learn warns
-    f1 = metrics.f1_score(labels, found, labels=counted, average="macro", zero_division=0)
+    counted = [1] if classes == 2 else np.union1d(labels, predicted)
+    alike = len(np.union1d(labels, predicted)) == 1  # of which scikit-learn warns
+    f1 = metrics.f1_score(labels, predicted, labels=counted, average="macro", zero_division=0)
     return {
-        "accuracy": float(metrics.accuracy_score(labels, found)),
+        "accuracy": float(metrics.accuracy_score(labels, predicted)),
         "f1": float(f1),
-        "matthews": 0.0 if alike else float(metrics.matthews_corrcoef(labels, found)),
+        "matthews": 0.0 if alike else float(metrics.matthews_corrcoef(labels, predicted)),
     }
 
 
-def regression(labels: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def regression(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Returns Pearson's and Spearman's correlation of numbers [N]."""
     from scipy import stats
 
-    labels, found = np.asarray(labels, np.float64), np.asarray(found, np.float64)
-    if any(len(x) < 2 or (x == x[0]).all() for x in (labels, found)):
+    labels, predicted = np.asarray(labels, np.float64), np.asarray(predicted, np.float64)
+    if any(len(x) < 2 or (x == x[0]).all() for x in (labels, predicted)):
         return {"pearson": float("nan"), "spearman": float("nan")}
     return {
-        "pearson": float(stats.pearsonr(labels, found).statistic),
-        "spearman": float(stats.spearmanr(labels, found).statistic),
+        "pearson": float(stats.pearsonr(labels, predicted).statistic),
+        "spearman": float(stats.spearmanr(labels, predicted).statistic),
     }
 
 

@@ -82,12 +82,12 @@ class Profile:
 
 
 def _parse(span: str, steps: int | None) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+):(\d+)", span)
-    if not found:
+    match = re.fullmatch(r"(\d+):(\d+)", span)
+    if not match:
         raise ValueError(
             f"--profile={span!r} is not START:STOP, two step numbers; write --profile=100:105"
         )
-    start, stop = int(found[1]), int(found[2])
+    start, stop = int(match[1]), int(match[2])
     if stop <= start:
         raise ValueError(
             f"--profile={span} contains no steps: STOP must be greater than START; "

@@ -71,8 +71,8 @@ class Speed:
 
     def _utilisation(self, examples_per_second: float) -> dict[str, float]:
         flops = self._flops_of_device * examples_per_second
-        found = {"tflops_per_device": flops / 1e12} if flops else {}
-        return found | ({"mfu": flops / self._peak_flops} if flops and self._peak_flops else {})
+        rates = {"tflops_per_device": flops / 1e12} if flops else {}
+        return rates | ({"mfu": flops / self._peak_flops} if flops and self._peak_flops else {})
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

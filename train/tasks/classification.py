@@ -74,11 +74,11 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
         if folder is None:
             return scores, {}
         rows = assessment.per_class(predictions, info.labels)
-        found = assessment.confusions(predictions)
+        confusions = assessment.confusions(predictions)
         picture = folder / "confusions.png"
         return scores, {
             "classes": assessment.write_table(folder / "classes.csv", rows),
-            "confusions": confusion_picture.draw(picture, found, calibration, info.labels),
+            "confusions": confusion_picture.draw(picture, confusions, calibration, info.labels),
         }
 
     def show(params, net_state, batch: Batch, folder: Path) -> dict[str, Path]:

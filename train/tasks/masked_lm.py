@@ -162,12 +162,12 @@ def assess_sources(
     if not masked:
         return {}, {}
     nats = float(predictions["nats"].astype(np.float64).sum()) / masked
-    found = {"perplexity": math.exp(nats)}
+    scores = {"perplexity": math.exp(nats)}
     if len(sources) > 1:
-        found |= {f"{row['source']}/perplexity": row["perplexity"] for row in rows}
+        scores |= {f"{row['source']}/perplexity": row["perplexity"] for row in rows}
     if folder is None or not rows:
-        return found, {}
-    return found, {"sources": assessment.write_table(folder / "sources.csv", rows)}
+        return scores, {}
+    return scores, {"sources": assessment.write_table(folder / "sources.csv", rows)}
 
 
 def _check(spec: Any, section: Any, subwords: Any) -> None:

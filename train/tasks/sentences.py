@@ -96,8 +96,8 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
             return {"chance/accuracy": 0.5}
         if objective == "cosine":
             return {}
-        found = retrieval.chance(info.examples["validation"])
-        return {f"chance/{name}": x for name, x in found.items()}
+        chance = retrieval.chance(info.examples["validation"])
+        return {f"chance/{name}": x for name, x in chance.items()}
 
     return Task(
         name="sentences",
@@ -130,8 +130,8 @@ def assess_embeddings(predictions: Batch, objective: str) -> dict[str, float]:
     if objective == "negatives":
         return retrieval.summary(retrieval.ranks(u, v))
     if objective == "cosine":
-        found = text_metrics.regression(predictions["label"], _cosine(u, v))
-        return {name: x if np.isfinite(x) else 0.0 for name, x in found.items()}
+        scores = text_metrics.regression(predictions["label"], _cosine(u, v))
+        return {name: x if np.isfinite(x) else 0.0 for name, x in scores.items()}
     w = predictions["embedding_c"].astype(np.float64)
     nearer = np.linalg.norm(u - v, axis=1) < np.linalg.norm(u - w, axis=1)
     return {

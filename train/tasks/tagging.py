@@ -75,17 +75,19 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
         return sums, {"scores": scores, "labels": batch["labels"]}
 
     def assess(predictions, folder: Path | None):
-        found = ranking.rank(predictions["scores"], predictions["labels"], classes=len(info.labels))
+        ranked = ranking.rank(
+            predictions["scores"], predictions["labels"], classes=len(info.labels)
+        )
         files = {}
         if folder is not None:
-            rows = found.rows(info.labels)
+            rows = ranked.rows(info.labels)
             files["classes"] = assessment.write_table(folder / "classes.csv", rows)
-            if found.counted.any():
+            if ranked.counted.any():
                 picture = folder / "precision_recall.png"
                 files["precision and recall"] = ranking_picture.draw(
-                    picture, found, predictions["scores"], predictions["labels"], info.labels
+                    picture, ranked, predictions["scores"], predictions["labels"], info.labels
                 )
-        return found.summary(), files
+        return ranked.summary(), files
 
     def save_samples(batch: Batch, folder: Path) -> dict[str, Path]:
         real = np.flatnonzero(batch["mask"])[:SHOWN]

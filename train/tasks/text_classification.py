@@ -61,11 +61,11 @@ def make(config: Any, info: Any, sequence: perceiver.Sequence | None = None) -> 
             if not rows.any():
                 continue
             logits, label = predictions["logits"][rows, column], predictions["label"][rows]
-            found = _scores(logits, label)
-            primary.append(text_metrics.primary(name or _last_word(info.name), found))
+            scores = _scores(logits, label)
+            primary.append(text_metrics.primary(name or _last_word(info.name), scores))
             if name:
-                found |= {"score": primary[-1]}
-            results |= {f"{name}/{what}" if name else what: x for what, x in found.items()}
+                scores |= {"score": primary[-1]}
+            results |= {f"{name}/{what}" if name else what: x for what, x in scores.items()}
             if folder is not None and logits.shape[-1] > 1:
                 labels = [label.removeprefix(f"{name}: ") for label in info.labels[column]]
                 into = folder / name if name else folder
@@ -101,9 +101,9 @@ def _compare(
 
 def _scores(logits: np.ndarray, label: np.ndarray) -> dict[str, float]:
     if logits.shape[-1] == 1:
-        found = text_metrics.regression(label, logits[:, 0])
+        scores = text_metrics.regression(label, logits[:, 0])
         # Answers that never vary have no correlation: 0, as of classes, so that tables stay whole.
-        return {name: x if np.isfinite(x) else 0.0 for name, x in found.items()}
+        return {name: x if np.isfinite(x) else 0.0 for name, x in scores.items()}
     return text_metrics.classification(label, logits.argmax(axis=-1), logits.shape[-1])
 
 
@@ -119,12 +119,12 @@ def _describe(logits, label, labels, folder: Path, name: str) -> dict[str, Path]
     }
     rows = assessment.per_class(predictions, labels)
     calibration = assessment.calibration(predictions)
-    found = assessment.confusions(predictions)
+    confusions = assessment.confusions(predictions)
     before = f"{name}: " if name else ""
     picture = folder / "confusions.png"
     return {
         f"{before}classes": assessment.write_table(folder / "classes.csv", rows),
-        f"{before}confusions": confusion_picture.draw(picture, found, calibration, labels),
+        f"{before}confusions": confusion_picture.draw(picture, confusions, calibration, labels),
     }
 
 

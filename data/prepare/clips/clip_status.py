@@ -45,17 +45,17 @@ def classify(
     if not frames and not len(audio):
         reason = _first(faults) or "neither video nor audio at this place"
         return Recording(frames=[], audio=audio, status="broken", reason=reason)
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     if min(covered) < SHORT * seconds:
-        found["short"] = f"{min(covered):.2f} of {seconds:.2f} s"
+        problems["short"] = f"{min(covered):.2f} of {seconds:.2f} s"
     if not len(audio):
-        found["silent"] = "no audio"
+        problems["silent"] = "no audio"
     elif np.abs(audio.astype(np.int32)).max() < SILENCE:
-        found["silent"] = "silent audio"
+        problems["silent"] = "silent audio"
     if not frames:
-        found["no_picture"] = "no video"
-    reasons = [*found.values(), *([_first(faults)] if faults else [])]
-    status = max(found, key=STATUSES.index, default="ok")
+        problems["no_picture"] = "no video"
+    reasons = [*problems.values(), *([_first(faults)] if faults else [])]
+    status = max(problems, key=STATUSES.index, default="ok")
     return Recording(frames=frames, audio=audio, status=status, reason="; ".join(reasons))
 
 

@@ -62,11 +62,13 @@ class Records(shards.Job):
         except (ValueError, IndexError, TypeError) as error:
             return _unread(name), "broken", str(error)
         covered = [value for value in (picture, sound) if value]
-        found = clip_status.classify(
+        classified = clip_status.classify(
             frames, audio, covered, seconds or max(covered, default=0.0), []
         )
-        clip = clip_records.Clip(id=name, frames=found.frames, audio=found.audio, labels=labels)
-        return clip, found.status, found.reason
+        clip = clip_records.Clip(
+            id=name, frames=classified.frames, audio=classified.audio, labels=labels
+        )
+        return clip, classified.status, classified.reason
 
     def _frames(self, features: Sequence[tfrecords.Feature]) -> tuple[list[bytes], float]:
         frames = [_shrunk(jpeg) for feature in features for jpeg in feature]
@@ -88,14 +90,14 @@ class Records(shards.Job):
     def _labels(self, context: Mapping[str, tfrecords.Feature]) -> np.ndarray:
         numbers, texts = (context.get(key, []) for key in _LABELS)
         # The text where there is one: indices may count otherwise.
-        found = {self._index(text.decode()) for text in texts} or {int(n) for n in numbers}
-        outside = [number for number in found if not 0 <= number < self.count]
-        if outside or not found:
+        labels = {self._index(text.decode()) for text in texts} or {int(n) for n in numbers}
+        outside = [number for number in labels if not 0 <= number < self.count]
+        if outside or not labels:
             raise ValueError(
-                f"labels {sorted(found)}: at least one is needed, and all must be below "
+                f"labels {sorted(labels)}: at least one is needed, and all must be below "
                 f"{self.count}"
             )
-        return np.array(sorted(found), np.int64)
+        return np.array(sorted(labels), np.int64)
 
     def _index(self, text: str) -> int:
         if text not in self.labels:
@@ -136,19 +138,19 @@ def prepare(
     mids, names = segments.read_classes(labels)
     known = {text: index for texts in (mids, names) for index, text in enumerate(texts)}
     files = {split: sorted(map(Path, glob.glob(pattern))) for split, pattern in records.items()}  # noqa: PTH207 (a pattern may be absolute)
-    for split, found in files.items():
+    for split, matches in files.items():
         segments.split_name(split)
-        if not found:
+        if not matches:
             raise FileNotFoundError(f"no file matches {records[split]} (split {split})")
     rates = {"records_per_second": [frames_per_second, sample_rate]}
-    sizes = {s: [[f.name, f.stat().st_size] for f in found] for s, found in files.items()}
+    sizes = {s: [[f.name, f.stat().st_size] for f in matches] for s, matches in files.items()}
 
     def plan(work: Path, classes: Path) -> dict[str, assembly.SplitJobs]:
         return {
             split: assembly.SplitJobs(
                 [
                     Records(
-                        path=shards.path(work, name, split, i, len(found)),
+                        path=shards.path(work, name, split, i, len(matches)),
                         classes=classes,
                         file=file,
                         labels=known,
@@ -156,10 +158,10 @@ def prepare(
                         frames_per_second=frames_per_second,
                         sample_rate=sample_rate,
                     )
-                    for i, file in enumerate(found)
+                    for i, file in enumerate(matches)
                 ]
             )
-            for split, found in files.items()
+            for split, matches in files.items()
         }
 
     return assembly.assemble(

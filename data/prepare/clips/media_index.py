@@ -67,16 +67,16 @@ class MediaIndex:
 
 def _readings(stem: str) -> Sequence[tuple[str, str | None]]:
     """Returns all (video, start) that a name may mean: ids may hold `_` and digits themselves."""
-    found: list[tuple[str, str | None]] = []
+    readings: list[tuple[str, str | None]] = []
     for pattern in _READINGS:
         match = pattern.fullmatch(stem)
         if match:
             video, *numbers = match.groups()
             start = numbers[0] if numbers else None
-            found.append((video, start))
+            readings.append((video, start))
             if video.startswith("Y"):
-                found.append((video[1:], start))
-    return found
+                readings.append((video[1:], start))
+    return readings
 
 
 def _same_start(written: str, start: float) -> bool:

@@ -64,8 +64,8 @@ def make(
         videos = {segment.video for split in fresh for segment in tables[split]}
         index = media_index.MediaIndex(clips_dir, videos)
         for split in fresh:
-            found = [(segment.clip, index.find(segment)) for segment in tables[split]]
-            shards.write_rows(files[split], _HEADER, [_row(clip, file) for clip, file in found])
+            matches = [(segment.clip, index.find(segment)) for segment in tables[split]]
+            shards.write_rows(files[split], _HEADER, [_row(clip, file) for clip, file in matches])
     return [
         SplitPlan(split, tables[split], [_file(row) for row in shards.read_rows(file, _HEADER)])
         for split, file in files.items()

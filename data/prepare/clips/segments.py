@@ -59,17 +59,17 @@ def read(file: str | Path, classes: Mapping[str, int]) -> list[Segment]:
       FileNotFoundError: no such file.
       ValueError: a line cannot be understood, or comes twice; the message names it.
     """
-    found: list[Segment] = []
+    rows: list[Segment] = []
     seen: set[str] = set()
     for place, row in _rows(file):
         segment = _segment(place, row, classes)
         if segment.clip in seen:
             raise ValueError(f"{place}: {segment.clip} appears twice: remove one of the lines")
         seen.add(segment.clip)
-        found.append(segment)
-    if not found:
+        rows.append(segment)
+    if not rows:
         raise ValueError(f"{file} has no segments: is it one of AudioSet's *_segments.csv?")
-    return found
+    return rows
 
 
 def read_classes(file: str | Path | None) -> tuple[Sequence[str], Sequence[str]]:

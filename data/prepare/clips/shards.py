@@ -58,14 +58,14 @@ class Files(Job):
 
     def clips(self) -> Iterator[tuple[clip_records.Clip, str, str]]:
         for segment, file, is_cut in self.planned:
-            found = recording.record(file, segment.start, segment.seconds, is_cut=is_cut)
+            recorded = recording.record(file, segment.start, segment.seconds, is_cut=is_cut)
             clip = clip_records.Clip(
                 id=segment.clip,
-                frames=found.frames,
-                audio=found.audio,
+                frames=recorded.frames,
+                audio=recorded.audio,
                 labels=np.asarray(segment.labels, np.int64),
             )
-            yield clip, found.status, found.reason
+            yield clip, recorded.status, recorded.reason
 
 
 def path(folder: Path, name: str, split: str, shard: int, count: int) -> Path:
@@ -98,8 +98,8 @@ def write(job: Job) -> Path:
     finally:
         writer.close()
     write_rows(_report(job), REPORT, rows)
-    found = ClipLabels.of(labels)
-    np.savez(_labels(job), flat=found.flat, lengths=found.lengths)
+    clip_labels = ClipLabels.of(labels)
+    np.savez(_labels(job), flat=clip_labels.flat, lengths=clip_labels.lengths)
     partial.replace(job.path)  # last: the shard's presence says that all is there
     return job.path
 
@@ -111,8 +111,8 @@ def read_report(job: Job) -> list[Row]:
 
 def read_labels(job: Job) -> ClipLabels:
     """Returns the labels of a shard's clips."""
-    with np.load(_labels(job)) as found:
-        return ClipLabels(found["flat"], found["lengths"])
+    with np.load(_labels(job)) as archive:
+        return ClipLabels(archive["flat"], archive["lengths"])
 
 
 def write_rows(path: Path, header: Row, rows: Iterable[Row]) -> None:
@@ -126,9 +126,9 @@ def write_rows(path: Path, header: Row, rows: Iterable[Row]) -> None:
 def read_rows(path: Path, header: Row) -> list[Row]:
     """Returns what `write_rows` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        found, *rows = csv.reader(file)
-    if tuple(found) != header:
-        raise ValueError(f"{path} starts with {found} instead of {header}: remove it")
+        header_row, *rows = csv.reader(file)
+    if tuple(header_row) != header:
+        raise ValueError(f"{path} starts with {header_row} instead of {header}: remove it")
     return [(first, second, third) for first, second, third in rows]
 
 

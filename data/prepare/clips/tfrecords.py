@@ -125,13 +125,13 @@ def _map(content: memoryview) -> Iterator[tuple[str, memoryview]]:
 
 def _feature(content: memoryview) -> Feature:
     for number, values in _fields(content):
-        found = [value for field, value in _fields(values) if field == 1]
+        payload = [value for field, value in _fields(values) if field == 1]
         if number == 1:
-            return [bytes(value) for value in found]
+            return [bytes(value) for value in payload]
         if number == 2:  # one run of floats, or float by float
-            return np.frombuffer(b"".join(found), "<f4")
+            return np.frombuffer(b"".join(payload), "<f4")
         if number == 3:
-            return np.array([x for value in found for x in _integers(value)], np.int64)
+            return np.array([x for value in payload for x in _integers(value)], np.int64)
     return []
 
 

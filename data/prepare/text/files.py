@@ -160,8 +160,8 @@ def _table(file: BinaryIO, place: str, suffix: str, reading: Reading) -> Pieces:
                 yield pieces.of_record(dict.fromkeys(names), reading.field, place)
                 return
         elif row:
-            found = dict(zip(names, row, strict=False))
-            yield pieces.of_record(found, reading.field, f"{place}:{table.line_num}")
+            record = dict(zip(names, row, strict=False))
+            yield pieces.of_record(record, reading.field, f"{place}:{table.line_num}")
 
 
 class _Unpacked(io.RawIOBase):

@@ -23,10 +23,10 @@ def find(inputs: Sequence[str]) -> list[str]:
     Raises:
       FileNotFoundError: an input is not there, or a folder without a file.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for name in inputs:
         if name.startswith(("tfds:", "hf:")):
-            found.append(name)
+            paths.append(name)
             continue
         path = Path(name).expanduser()
         if not path.exists():
@@ -34,8 +34,8 @@ def find(inputs: Sequence[str]) -> list[str]:
         files = sorted(_files(path)) if path.is_dir() else [path]
         if not files:
             raise FileNotFoundError(f"--input {name}: the folder has no files")
-        found += map(str, files)
-    return found
+        paths += map(str, files)
+    return paths
 
 
 def read(source: str, reading: Reading) -> Pieces:

@@ -49,8 +49,8 @@ def of_record(record: Mapping[str, Any], field: str, place: str) -> Text | Fault
     """Returns the text in a field of a record, or why there is none."""
     value = record.get(field)
     if value is None:
-        found = f"it has {', '.join(map(str, record)) or 'none'}"
-        reason = f"{field!r} is empty" if field in record else f"no field {field!r}; {found}"
+        fields = f"it has {', '.join(map(str, record)) or 'none'}"
+        reason = f"{field!r} is empty" if field in record else f"no field {field!r}; {fields}"
         return Fault("no_field", place, reason)
     if isinstance(value, bytes):
         return Text(place, value)

@@ -48,8 +48,8 @@ class StoreWriter:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        found = {"documents": self.documents, "bytes": self.bytes, "left_out": report.totals()}
-        text = json.dumps(settings | found, indent=2, ensure_ascii=False)
+        summary = {"documents": self.documents, "bytes": self.bytes, "left_out": report.totals()}
+        text = json.dumps(settings | summary, indent=2, ensure_ascii=False)
         (self.folder / text_store.SETTINGS).write_text(text + "\n", encoding="utf-8")
         report.write(self.folder / text_store.REPORT)
 

@@ -59,8 +59,8 @@ class TextClassifier(MaskedLM):
     @property
     def columns(self) -> dict[str, slice]:
         """Where the logits of each task are."""
-        found, start = {}, 0
+        columns, start = {}, 0
         for name, classes in self.heads:
-            found[name] = slice(start, start + classes)
+            columns[name] = slice(start, start + classes)
             start += classes
-        return found
+        return columns

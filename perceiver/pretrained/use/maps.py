@@ -16,13 +16,13 @@ def by_modality(
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
     segments = byte_array_shapes(model, shapes).segments
     ends = np.cumsum([segment.size for segment in segments])[:-1]
-    found = []
+    split = []
     for weights in maps:
         parts = np.split(weights, ends, axis=-1)
-        found.append(
+        split.append(
             {
                 segment.name: part.reshape(*part.shape[:-1], *segment.dims)
                 for segment, part in zip(segments, parts, strict=True)
             }
         )
-    return found
+    return split

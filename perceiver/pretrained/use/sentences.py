@@ -46,14 +46,14 @@ def embed(run: Runner, texts: Any, usage: dict[str, Any]) -> np.ndarray:  # floa
     spec = run.model.spec
     rows = _rows(spec, usage, listed(texts))
     sizes = np.array([lengths.padded(len(row), spec.text_length) for row in rows])
-    found = None
+    embeddings = None
     for size in np.unique(sizes):
         where = np.flatnonzero(sizes == size)
         outputs = run.apply(_padded(spec, [rows[i] for i in where]))["embedding"]
-        if found is None:
-            found = np.empty((len(rows), outputs.shape[-1]), np.float32)
-        found[where] = outputs
-    return found
+        if embeddings is None:
+            embeddings = np.empty((len(rows), outputs.shape[-1]), np.float32)
+        embeddings[where] = outputs
+    return embeddings
 
 
 def compare(
@@ -80,7 +80,7 @@ def compare(
     if spec.classes:
         logits = outputs["logits"]
         labels = [image.best_of(row[None], usage["labels"], top_k) for row in logits]
-    return [Compared(float(c), found) for c, found in zip(cosines, labels, strict=True)]
+    return [Compared(float(c), label) for c, label in zip(cosines, labels, strict=True)]
 
 
 def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:

@@ -155,16 +155,16 @@ def _hide(text: str | bytes, spans: Sequence[tuple[int, int]], coder: Coder):
             f"the model's subwords do not reproduce {text[:80]!r} byte for byte, so spans of bytes "
             "cannot be located; use [MASK] instead"
         )
-    found = []
+    hidden = []
     for start, stop in spans:
         if not 0 <= start < stop <= size:
             raise ValueError(f"span {(start, stop)} lies outside a text of {size} bytes")
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         ids[first : last + 1] = tokenizer.MASK
-        found.append((int(first), int(last) + 1))
+        hidden.append((int(first), int(last) + 1))
     if not spans:
         raise ValueError(f"no spans are given for {text[:80]!r}")
-    return ids, found
+    return ids, hidden
 
 
 def _fill(ids, spans, scores, choices, coder: Coder, top_k: int) -> Filled:
@@ -176,7 +176,7 @@ def _fill(ids, spans, scores, choices, coder: Coder, top_k: int) -> Filled:
     filled = ids.copy()
     for start, stop in spans:
         filled[start:stop] = choices[order[start:stop, 0]]
-    found = []
+    results = []
     for start, stop in spans:
         best = np.take_along_axis(probabilities[start:stop], order[start:stop], axis=1)
         candidates = tuple(
@@ -184,5 +184,5 @@ def _fill(ids, spans, scores, choices, coder: Coder, top_k: int) -> Filled:
             for tokens, row in zip(choices[order[start:stop]], best, strict=True)
         )
         text = coder.decode(filled[start:stop])
-        found.append(Span(start, stop, text, float(np.prod(best[:, 0])), candidates))
-    return Filled(coder.decode(filled), tuple(found))
+        results.append(Span(start, stop, text, float(np.prod(best[:, 0])), candidates))
+    return Filled(coder.decode(filled), tuple(results))

@@ -114,8 +114,8 @@ def autoencode(
     video, audio = read(run.model.spec, usage, video, audio)
     clips = _clips(run.model.spec, video, audio)
     count = len(clips["video"])
-    found = [_clip(run, {name: x[i : i + 1] for name, x in clips.items()}) for i in range(count)]
-    pictures, sound, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    results = [_clip(run, {name: x[i : i + 1] for name, x in clips.items()}) for i in range(count)]
+    pictures, sound, logits = (np.concatenate(parts) for parts in zip(*results, strict=True))
     pictures = np.round(np.clip(pictures[: len(video)], 0, 1) * 255).astype(np.uint8)
     return Autoencoded(pictures, sound[: len(audio)], best_of(logits, usage["labels"], top_k))
 

@@ -54,12 +54,12 @@ def _tokens(spec: specs.MaskedLMTransformer) -> tuple[int, int]:
 
 def _first(part: str, name: str, places: int, window: int, spec, out: int) -> list[Row]:
     """A convolution of pixels and of their positions, if they have any."""
-    found = [Row(part=part, operation=name, once=linear(places, window * spec.image_shape[2], out))]
+    rows = [Row(part=part, operation=name, once=linear(places, window * spec.image_shape[2], out))]
     if spec.positions == "fourier":
         features = 2 * (2 * spec.bands + 1)  # two axes: raw position, sines, cosines
         once = linear(places, window * features, out)
-        found.append(Row(part=part, operation=f"{name}, of positions", once=once, shared=True))
-    return found
+        rows.append(Row(part=part, operation=f"{name}, of positions", once=once, shared=True))
+    return rows
 
 
 def _resnet(spec: specs.ImageResNet) -> tuple[Row, ...]:
@@ -70,7 +70,7 @@ def _resnet(spec: specs.ImageResNet) -> tuple[Row, ...]:
     stem = _first("stem", f"convolution {side}x{side}", math.prod(dims), side**2, spec, channels)
     if imagenet:
         dims = _halved(dims)  # max-pool
-    found = list(stem)
+    parts = list(stem)
     for stage, (blocks, width) in enumerate(
         zip(spec.blocks_per_stage, spec.stage_channels, strict=True)
     ):
@@ -80,11 +80,11 @@ def _resnet(spec: specs.ImageResNet) -> tuple[Row, ...]:
             convolutions.update(_block(spec, channels, width, dims, stride))
             dims = _halved(dims) if stride == 2 else dims
             channels = width * (EXPANSION if spec.bottleneck else 1)
-        found += [
+        parts += [
             Row(part=f"stage {stage}", operation=name, once=once, times=times)
             for (name, once), times in convolutions.items()
         ]
-    return (*found, *rows("outputs", {"classes": linear(1, channels, spec.classes)}))
+    return (*parts, *rows("outputs", {"classes": linear(1, channels, spec.classes)}))
 
 
 def _block(spec, channels: int, width: int, dims, stride: int) -> list[tuple[str, int]]:
@@ -92,19 +92,19 @@ def _block(spec, channels: int, width: int, dims, stride: int) -> list[tuple[str
     out = width * (EXPANSION if spec.bottleneck else 1)
     places = math.prod(_halved(dims) if stride == 2 else dims)
     if spec.bottleneck:
-        found = [
+        rows = [
             ("reduce 1x1", linear(math.prod(dims), channels, width)),
             ("spatial 3x3", linear(places, 9 * width, width)),
             ("expand 1x1", linear(places, width, out)),
         ]
     else:
-        found = [
+        rows = [
             ("spatial 3x3", linear(places, 9 * channels, width)),
             ("second 3x3", linear(places, 9 * width, out)),
         ]
     if stride != 1 or channels != out:
-        found.append(("shortcut 1x1", linear(places, channels, out)))
-    return found
+        rows.append(("shortcut 1x1", linear(places, channels, out)))
+    return rows
 
 
 def _halved(dims: tuple[int, ...]) -> tuple[int, ...]:

@@ -66,21 +66,21 @@ def _image_byte_array(spec: specs.ImageClassifier) -> tuple[int, int]:
 
 def _image_inputs(spec: specs.ImageClassifier) -> list[Row]:
     height, width, channels = spec.image_shape
-    found = []
+    rows = []
     if spec.stem == "conv1x1":
         project = linear(height * width, channels, spec.stem_channels)
-        found.append(Row(part="inputs", operation="project pixels", once=project))
+        rows.append(Row(part="inputs", operation="project pixels", once=project))
     if spec.stem == "conv":
         window, stride = spec.stem_window, spec.stem_stride
         pixels = math.ceil(height / stride) * math.ceil(width / stride)
         convolve = linear(pixels, window**2 * channels, spec.stem_channels)
         name = f"convolution {window}x{window}"
-        found.append(Row(part="inputs", operation=name, once=convolve))
+        rows.append(Row(part="inputs", operation=name, once=convolve))
     if spec.positions == "learned":
         size, wide = math.prod(spec.grid), spec.position_channels
         project = linear(size, wide, wide)
-        found.append(Row(part="inputs", operation="project positions", once=project, shared=True))
-    return found
+        rows.append(Row(part="inputs", operation="project positions", once=project, shared=True))
+    return rows
 
 
 def _class_outputs(spec: specs.ImageClassifier | specs.ClipClassifier) -> list[Row]:

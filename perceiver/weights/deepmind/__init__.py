@@ -63,7 +63,7 @@ def arrays(path: str | os.PathLike) -> Arrays:
         others = sorted(content.keys() - {"params", "state"})
         if others:
             logger.info("%s: ignored, as they are not weights: %s", path, ", ".join(others))
-    found: dict[str, StoredArray] = {}
+    collected: dict[str, StoredArray] = {}
     for part in parts:
         for module, leaves in part.items():
             if not isinstance(leaves, Mapping):
@@ -73,8 +73,8 @@ def arrays(path: str | os.PathLike) -> Arrays:
             for name, x in leaves.items():
                 if not isinstance(x, StoredArray):
                     raise ValueError(f"{path}: {module}/{name} is {_describe(x)}, not an array")
-        found |= flatten(part)
-    return found
+        collected |= flatten(part)
+    return collected
 
 
 def _describe(x: Any) -> str:
@@ -122,11 +122,11 @@ def _inferred(stored: Arrays) -> str:
         name.startswith(f"{scope}/~/self_attention") and name.endswith("/mlp/linear/w")
         for name in stored
     )
-    found = [f"layers={layers}"]
+    parts = [f"layers={layers}"]
     latents = stored.get(f"{scope}/~/trainable_position_encoding/pos_embs")
     if latents is not None and len(latents.shape) == 2:
-        found += [f"latents={latents.shape[0]}", f"latent_channels={latents.shape[1]}"]
+        parts += [f"latents={latents.shape[0]}", f"latent_channels={latents.shape[1]}"]
     keys = stored.get(f"{scope}/~/cross_attention/attention/linear_1/w")
     if keys is not None and len(keys.shape) == 2:
-        found += [f"byte array of {keys.shape[0]} channels", f"cross_qk_channels={keys.shape[1]}"]
-    return ", ".join(found)
+        parts += [f"byte array of {keys.shape[0]} channels", f"cross_qk_channels={keys.shape[1]}"]
+    return ", ".join(parts)

@@ -66,14 +66,14 @@ def _table(source: str, target: str) -> Rule:
 
 def _block(source: str, target: str, norms: dict[str, str]) -> list[Rule]:
     """Rules of one attention block: its norms, four projections, two layers of the MLP."""
-    found = []
+    table = []
     for theirs, ours in norms.items():
-        found += _leaves(f"{source}/{theirs}", f"{target}/{ours}", ("scale", "offset"))
+        table += _leaves(f"{source}/{theirs}", f"{target}/{ours}", ("scale", "offset"))
     for theirs, ours in _PROJECTIONS.items():
-        found += _linear(f"{source}/attention/{theirs}", f"{target}/attend/attention/{ours}")
+        table += _linear(f"{source}/attention/{theirs}", f"{target}/attend/attention/{ours}")
     for theirs, ours in _MLP.items():
-        found += _linear(f"{source}/mlp/{theirs}", f"{target}/feed_forward/mlp/{ours}")
-    return found
+        table += _linear(f"{source}/mlp/{theirs}", f"{target}/feed_forward/mlp/{ours}")
+    return table
 
 
 def _encoder(scope: str = "perceiver_encoder") -> list[Rule]:
@@ -91,7 +91,7 @@ def _decoder(scope: str) -> list[Rule]:
 
 def _image_classifier(spec: specs.ImageClassifier, history: bool) -> list[Rule]:
     decoder = "classification_decoder/~/basic_decoder"
-    found = [
+    table = [
         *_encoder(),
         *_decoder(decoder),
         _table(f"{decoder}/~/trainable_position_encoding", "outputs/queries"),
@@ -99,31 +99,31 @@ def _image_classifier(spec: specs.ImageClassifier, history: bool) -> list[Rule]:
     ]
     if spec.stem == "conv1x1":
         stem = "image_preprocessor/~/conv2_d"
-        found += [
+        table += [
             Rule(f"{stem}/w", "inputs/project/w", POINTWISE),
             Rule(f"{stem}/b", "inputs/project/b"),
         ]
     if spec.stem == "conv":
-        found += _conv_stem(history)
+        table += _conv_stem(history)
     if spec.positions == "learned":
         scope = "image_preprocessor/~_build_network_inputs"
-        found += [
+        table += [
             _table(f"{scope}/trainable_position_encoding", "inputs/positions"),
             *_linear(f"{scope}/position_encoding_projector/linear", "inputs/project_positions"),
         ]
-    return found
+    return table
 
 
 def _conv_stem(history: bool) -> list[Rule]:
     scope, ours = "image_preprocessor/~/conv2_d_downsample/~", "inputs/stem/batch_norm"
-    found = [
+    table = [
         Rule(f"{scope}/conv/w", "inputs/stem/w", KEEP),
         *_leaves(f"{scope}/batchnorm", ours, ("scale", "offset")),
     ]
     kept = ("average", "hidden", "counter") if history else ("average",)
     for ema in ("mean_ema", "var_ema"):
-        found += _leaves(f"{scope}/batchnorm/~/{ema}", f"{ours}/~/{ema}", kept)
-    return found
+        table += _leaves(f"{scope}/batchnorm/~/{ema}", f"{ours}/~/{ema}", kept)
+    return table
 
 
 def _masked_lm(spec: specs.MaskedLM, history: bool) -> list[Rule]:
@@ -151,14 +151,14 @@ def _video_autoencoder(spec: specs.Backbone, history: bool) -> list[Rule]:
     decoder = "multimodal_decoder/~/basic_decoder"
     query = "classification_decoder/~/basic_decoder/~/trainable_position_encoding"
     project = {"audio": "audio", "video": "projection", "label": "classification"}
-    found = [
+    table = [
         *_encoder("encoder"),
         *_decoder(decoder),
         *_linear(f"{decoder}/output", "outputs/decoder/out"),
         _table(query, "outputs/label/queries"),
     ]
     for ours, theirs in {"audio": "audio", "video": "image", "label": "label"}.items():
-        found += [
+        table += [
             _table(f"multimodal_preprocessor/{theirs}_padding", f"inputs/{ours}/padding"),
             _table(f"multimodal_preprocessor/{theirs}_mask_token", f"inputs/{ours}/mask_token"),
             _table(
@@ -166,7 +166,7 @@ def _video_autoencoder(spec: specs.Backbone, history: bool) -> list[Rule]:
             ),
             *_linear(f"{project[ours]}_postprocessor/linear", f"outputs/{ours}/project"),
         ]
-    return found
+    return table
 
 
 _TABLES: dict[str, Callable] = {

@@ -106,13 +106,13 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
     if spec.kind == "masked_lm":
         contents["tokenizer_config.json"] = tokenizer_config(spec)
     tree = {**saved.params, **batch_norm.without_history(saved.state)}
-    found = translate_back(tree, rules(spec, conv_kernel))
+    exported = translate_back(tree, rules(spec, conv_kernel))
     if saved.state:
         contents["config.json"][CONV_KERNEL] = conv_kernel
-        found[BATCHES] = np.asarray(batch_norm.counter(saved.state), np.int64)
+        exported[BATCHES] = np.asarray(batch_norm.counter(saved.state), np.int64)
     texts = {name: json.dumps(x, indent=2, ensure_ascii=False) for name, x in contents.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors.write(folder / "model.safetensors", found, {"format": "pt"})
+    tensors.write(folder / "model.safetensors", exported, {"format": "pt"})
     for name, text in texts.items():
         files.write(folder / name, text.encode())
 
@@ -170,14 +170,14 @@ def _usage(
     labels = [names.get(i) for i in range(getattr(spec, "classes", 0))]
     given = all(isinstance(label, str) for label in labels)
     real = given and any(label != f"LABEL_{i}" for i, label in enumerate(labels))
-    found = usage.default(spec, labels if real else None)
+    result = usage.default(spec, labels if real else None)
     transformer = transformer_of(spec)
     if transformer is not None:
-        found |= transformer.usage_of(spec, config)
-    if "image" in found:
+        result |= transformer.usage_of(spec, config)
+    if "image" in result:
         for name in ("mean", "std"):
-            found["image"][name] = processor.get(f"image_{name}", found["image"][name])
+            result["image"][name] = processor.get(f"image_{name}", result["image"][name])
         size, crop = (sides(processor.get(name)) for name in ("size", "crop_size"))
         if size and crop:  # a Perceiver's processor cuts out `crop`, and resizes that to `size`
-            found["image"]["crop_fraction"] = size[0] / crop[0]
-    return found
+            result["image"]["crop_fraction"] = size[0] / crop[0]
+    return result

@@ -105,12 +105,12 @@ def normalised(stored: Arrays) -> Arrays:
     Raises:
       ValueError: what should be tied, and so may be dropped, differs.
     """
-    found = {_renamed(name): x for name, x in stored.items()}
+    renamed = {_renamed(name): x for name, x in stored.items()}
     for one, other in ((_TABLE, _TIED), (_BIAS, _TIED_BIAS)):
-        both = one in found and other in found
-        if both and not np.array_equal(found[one].read(), found[other].read()):
+        both = one in renamed and other in renamed
+        if both and not np.array_equal(renamed[one].read(), renamed[other].read()):
             raise ValueError(f"{other} differs from {one}; only tied weights are supported")
-    return found
+    return renamed
 
 
 def _renamed(name: str) -> str:

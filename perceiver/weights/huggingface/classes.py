@@ -87,7 +87,7 @@ Shapes = Mapping[str, tuple[int, ...]]  # of a state dict, by name
 def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
     """Returns the name of Hugging Face's class, from the config or from the names of the arrays."""
     names = config.get("architectures") or [
-        found for name, found in _TELLING.items() if name in shapes
+        candidate for name, candidate in _TELLING.items() if name in shapes
     ]
     if not names:
         raise ValueError(

@@ -85,12 +85,12 @@ def rules(spec: specs.Spec, conv_kernel: str = "torch") -> tuple[Rule, ...]:
 
 def _block(source: str, target: str, norms: dict[str, str]) -> list[Rule]:
     """Rules of one attention block: its norms, four projections, two layers of the MLP."""
-    found = []
+    table = []
     for theirs, ours in norms.items():
-        found += norm(f"{source}.{theirs}", f"{target}/{ours}")
+        table += norm(f"{source}.{theirs}", f"{target}/{ours}")
     for theirs, ours in _PROJECTIONS.items():
-        found += linear(f"{source}.{theirs}", f"{target}/{ours}")
-    return found
+        table += linear(f"{source}.{theirs}", f"{target}/{ours}")
+    return table
 
 
 def _decoder(scope: str) -> list[Rule]:
@@ -106,15 +106,15 @@ def _projecting_decoder() -> list[Rule]:
 def _image_classifier(spec: specs.ImageClassifier, conv_kernel: str) -> list[Rule]:
     scope = "perceiver.input_preprocessor"
     queries = "perceiver.decoder.decoder.output_position_encodings.position_embeddings"
-    found = [*_projecting_decoder(), Rule(queries, "outputs/queries/table")]
+    table = [*_projecting_decoder(), Rule(queries, "outputs/queries/table")]
     if spec.stem == "conv1x1":
-        found += [
+        table += [
             Rule(f"{scope}.convnet_1x1.weight", "inputs/project/w", POINTWISE),
             Rule(f"{scope}.convnet_1x1.bias", "inputs/project/b"),
         ]
     if spec.stem == "conv":
         theirs, ours = f"{scope}.convnet.batchnorm", "inputs/stem/batch_norm"
-        found += [
+        table += [
             Rule(f"{scope}.convnet.conv.weight", "inputs/stem/w", CONV_KERNELS[conv_kernel]),
             *norm(theirs, ours, CHANNELS),
             Rule(f"{theirs}.running_mean", f"{ours}/~/mean_ema/average", CHANNELS),
@@ -123,11 +123,11 @@ def _image_classifier(spec: specs.ImageClassifier, conv_kernel: str) -> list[Rul
         ]
     if spec.positions == "learned":
         positions = f"{scope}.position_embeddings.position_embeddings"
-        found += [
+        table += [
             Rule(positions, "inputs/positions/table"),
             *linear(f"{scope}.positions_projection", "inputs/project_positions"),
         ]
-    return found
+    return table
 
 
 def _masked_lm(spec: specs.MaskedLM, conv_kernel: str) -> list[Rule]:
@@ -151,16 +151,16 @@ def _optical_flow(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
 def _video_autoencoder(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
     inputs, decoder = "perceiver.input_preprocessor", "perceiver.decoder"
     label = f"{decoder}.modalities.label.decoder.output_position_encodings.position_embeddings"
-    found = [*_projecting_decoder(), Rule(label, "outputs/label/queries/table")]
+    table = [*_projecting_decoder(), Rule(label, "outputs/label/queries/table")]
     for ours, theirs in {"audio": "audio", "video": "image", "label": "label"}.items():
         project = f"perceiver.output_postprocessor.modalities.{theirs}.classifier"
-        found += [
+        table += [
             Rule(f"{inputs}.padding.{theirs}", f"inputs/{ours}/padding/table"),
             Rule(f"{inputs}.mask.{theirs}", f"inputs/{ours}/mask_token/table"),
             Rule(f"{decoder}.padding.{theirs}", f"outputs/{ours}/padding/table"),
             *linear(project, f"outputs/{ours}/project"),
         ]
-    return found
+    return table
 
 
 _TABLES: dict[str, Callable] = {

@@ -34,13 +34,13 @@ def filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     Raises:
       ValueError: a value of another type than its default; names both.
     """
-    found = {name: config.get(name, default) for name, default in defaults.items()}
+    values = {name: config.get(name, default) for name, default in defaults.items()}
     for name, default in defaults.items():
         kinds = (int, float) if isinstance(default, float) else type(default)
-        x = found[name]
+        x = values[name]
         if not isinstance(x, kinds) or isinstance(x, bool) != isinstance(default, bool):
             raise ValueError(f"config.json: {name}={x!r} must have the type of {default!r}")
-    return found
+    return values
 
 
 def sizes_of(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +93,9 @@ def layers(source: str, attention: str, norms: Mapping[str, str]) -> list[Rule]:
       norms: its norms' names -> ours.
     """
     own = {f"{attention}.{name}": f"attend/attention/{name}" for name in ("query", "key", "value")}
-    found = []
+    table = []
     for theirs, ours in (own | _PROJECTIONS).items():
-        found += linear(f"{source}.{theirs}", f"{_LAYERS}/{ours}")
+        table += linear(f"{source}.{theirs}", f"{_LAYERS}/{ours}")
     for theirs, ours in norms.items():
-        found += norm(f"{source}.{theirs}", f"{_LAYERS}/{ours}")
-    return found
+        table += norm(f"{source}.{theirs}", f"{_LAYERS}/{ours}")
+    return table

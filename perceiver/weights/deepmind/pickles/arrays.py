@@ -77,16 +77,16 @@ class Array:
         size = math.prod(shape) * dtype.numpy.itemsize
         if type(data) is not ByteRange:
             raise ValueError(f"an array's data is {describe(data)}, not bytes")
-        found = data.length
+        available = data.length
         if data.encoding:
             machine.decoded += data.length
             if machine.decoded > machine.source.size:
                 raise ValueError("the data of an array is used a second time")
-            found = sum(map(len, data.blocks(machine.source.file)))
-        if found != size:
+            available = sum(map(len, data.blocks(machine.source.file)))
+        if available != size:
             raise ValueError(
                 f"an array of shape {shape} and dtype {dtype.code} takes {size:,} bytes, "
-                f"the file has {found:,} for it"
+                f"the file has {available:,} for it"
             )
         self.shape, self.dtype, self.run = shape, dtype.numpy, data
 
