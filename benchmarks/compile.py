@@ -135,10 +135,10 @@ def loop(options: argparse.Namespace) -> list[measure.Row]:
                 with report.waiting(watch.idle_since):
                     batch = next(batches)
                 state, sums = train_step(state, run.placement.put(batch))
-                watch.follow(sums)
+                watch.track(sums)
                 window.add(number, sums)
                 if number % config.train.log_every == 0:
-                    report.write(number, window.take() | {"lr": float(run.schedule(number))})
+                    report.write(number, window.flush() | {"lr": float(run.schedule(number))})
             jax.block_until_ready(state)
 
         timings = measure.race({"bare": bare, "in the loop": in_loop}, options.rounds)

@@ -105,9 +105,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.guard.max_skips = 10  # skip: more skips than this between two log lines end the run
     # Report losses this many (robust) standard deviations above the recent median; 0: off
     c.guard.spike = 10.0
-    c.guard.slow_step = (
-        10.0  # report steps that take this many times the median, and the host; 0: off
-    )
+    c.guard.slow_step = 10.0  # report a step this many times the median, and its host; 0: off
     c.guard.hang_seconds = 1800.0  # a step that takes longer ends the process; 0: never
     c.guard.failed_saves = 3  # this many failed saves in a row (such as a full disk) end the run
 

@@ -7,7 +7,7 @@ cross-attends). Two thirds of the digits train, one third is held out.
 
 On the same digits at 16x16 with noise, where neighbouring pixels matter: noisy, a Perceiver IO;
 permuted, the same with the pixels in a fixed random order; convnet, a convolutional network with as
-many parameters, and convnet-permuted. `python -m benchmarks.permuted_digits` runs these four (a
+many parameters, and convnet-permuted. `python -m experiments.permuted_digits` runs these four (a
 small version of Perceiver, table 2).
 """
 

@@ -87,9 +87,9 @@ def test_a_second_signal_is_not_caught():
     before = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))
     try:
         with preemption.listen() as signalled:
-            assert not signalled.reached(0)
+            assert not signalled.should_stop(0)
             tell()
-            assert signalled.reached(1)
+            assert signalled.should_stop(1)
             assert signalled.is_urgent
             assert caught == []
             tell()
@@ -103,7 +103,7 @@ def test_another_thread_does_not_listen():
 
     def listen():
         with preemption.listen() as signalled:
-            handlers.append((signal.getsignal(signal.SIGTERM), signalled.reached(0)))
+            handlers.append((signal.getsignal(signal.SIGTERM), signalled.should_stop(0)))
 
     thread = threading.Thread(target=listen)
     thread.start()
