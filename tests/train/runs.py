@@ -18,6 +18,7 @@ from train import experiment, loop
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
 from train.report.metrics_log import SPEEDS, read
+from train.step import TrainState
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -104,13 +105,15 @@ def _shapes():
     return experiment.make(small()).abstract_state()
 
 
-def last_checkpoint(folder: str | os.PathLike) -> tuple[int, dict[str, np.ndarray]]:
+def last_checkpoint(
+    folder: str | os.PathLike, shapes: TrainState | None = None
+) -> tuple[int, dict[str, np.ndarray]]:
     """(its step, {path: array}) of a run of `small`, of any placement; none may be damaged.
 
-    Parameters, averaged parameters, the optimiser's state, the network's state.
+    `shapes` are those of another optimiser's state. Parameters, averaged parameters, the optimiser's state, the network's state.
     """
     with Checkpoints(pathlib.Path(folder) / "checkpoints", read_only=True) as checkpoints:
-        found = checkpoints.restore(_shapes())
+        found = checkpoints.restore(shapes or _shapes())
         assert checkpoints.damaged == []
     leaves = jax.tree_util.tree_leaves_with_path(found.state)
     return found.step, {path_of(keys): np.asarray(x) for keys, x in leaves}
