@@ -13,6 +13,10 @@ import pathlib
 import re
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.core
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # package -> the project's packages that it may import besides itself

@@ -76,7 +76,7 @@ def test_tpu_from_asking_to_giving_back(cloud):
     assert verbs(cloud) == ["create", "scp", "ssh", "ssh", "ssh", "delete"]
     assert cloud.lines("words.0.1") == ["-m", "train", *WORDS]
     # What runs there is the commit, whole, and says which.
-    assert (cloud.folder / "home" / "perceiver" / "train" / "guard" / "exits.py").is_file()
+    assert (cloud.folder / "home" / "perceiver" / "train" / "guard" / "exit_codes.py").is_file()
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"],
         cwd=cloud.checkout,

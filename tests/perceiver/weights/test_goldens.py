@@ -14,6 +14,8 @@ import perceiver
 from perceiver.weights import deepmind, mapping
 from perceiver.weights.stored import StoredArray
 
+pytestmark = pytest.mark.core
+
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 TOLERANCE = 1e-5  # of the largest magnitude in the golden array
 

@@ -11,6 +11,8 @@ from train import step as step_lib
 from train.devices import placement as placement_lib
 from train.devices import sharding
 
+pytestmark = pytest.mark.core
+
 DEVICES, BATCH, STEPS = 8, 48, 5
 OPTIMIZERS = {"lamb": optax.lamb(3e-2, weight_decay=0.1), "adamw": optax.adamw(1e-2)}
 MESHES = {
