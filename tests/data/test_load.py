@@ -58,5 +58,5 @@ def test_import_is_light():
 def test_stream_is_for_text_alone(make_config):
     config = make_config(source="stdlib_text")
     assert data.stream(config, "validation") is stdlib_text.read("validation")
-    with pytest.raises(ValueError, match=r"data\.source 'digits' is no text"):
+    with pytest.raises(ValueError, match=r"data\.source 'digits' is not a text source"):
         data.stream(make_config(), "train")

@@ -106,7 +106,7 @@ def test_sentences_are_compared_or_embedded(models, tmp_path, capsys):
     assert np.load(tmp_path / "e.npy").shape == (2, 8)
     with pytest.raises(SystemExit):
         predict.main([folder, "one text"])
-    assert "is no pair: write one text[SEP]another, or add --embed" in capsys.readouterr().err
+    assert "is not a pair: write one text[SEP]another, or add --embed" in capsys.readouterr().err
 
 
 def test_pictures_and_texts_are_embedded(models, files, tmp_path, capsys):
@@ -216,7 +216,7 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
         (["{models}/clips", "{file}", "--hop", "0"], "--hop must be positive, got 0"),
         (["{models}/clips", "gone.mp4"], "no such media file: gone.mp4"),
         (["{models}/text", "no mark"], "nothing is masked in 'no mark'"),
-        (["{models}/flow", "{file}"], "between two frames, got 1 files"),
+        (["{models}/flow", "{file}"], "needs two frames, got 1 files"),
         (["{models}/flow", "{file}", "{file}", "--out", "x.gif"], "--out x.gif: write flow as one"),
         (["{models}/flow", "{file}", "{file}", "--embed"], "--embed is for images and texts"),
         (["{models}/text", "a", "--embed", "--out", "x.csv"], "write embeddings as .npy"),

@@ -82,7 +82,7 @@ def test_clusters_are_scikit_learns(rows):
         (lambda x: similarity.clusters(x), "either count or threshold"),
         (lambda x: similarity.clusters(x, count=2, threshold=0.5), "either count or threshold"),
         (lambda x: similarity.clusters(x, threshold=1.5), "a cosine in"),
-        (lambda x: similarity.clusters(x[:1], threshold=0.5), "merges 2 to 20,000 rows, got 1"),
+        (lambda x: similarity.clusters(x[:1], threshold=0.5), "works on 2 to 20,000 rows, got 1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered in multiply")

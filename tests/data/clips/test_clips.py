@@ -151,7 +151,7 @@ def test_evaluation(make):
     assert numbers(second["video"][0]).tolist() == [[0, 1, 2, 2, 2]] * 3
     assert not second["audio"][0, :, 3001:].any()
     assert batches.broken == {
-        4: "bad: frame 4, a JPEG of 300 bytes, does not decode",
+        4: "bad: frame 4, a JPEG of 300 bytes, cannot be decoded",
     }
 
 
@@ -262,7 +262,7 @@ def test_splits_are_those_that_are_there(prepared, make_config):
         ({"eval_windows": 0}, r"data\.eval_windows must be at least 1"),
         ({"time_jitter": -1}, r"data\.time_jitter must be at least 0"),
         ({"colour": 2.0}, r"data\.colour must be in 0\.\.1"),
-        ({"augment": "digits"}, r"data\.augment 'digits': does not apply to clips"),
+        ({"augment": "digits"}, r"data\.augment 'digits' does not apply to clips"),
         ({"augment": "inception", "crop_area": (0.5, 0.2)}, r"data\.crop_area"),
         ({"rand_augment_layers": 2}, r"rand_augment_layers applies to images only"),
     ],

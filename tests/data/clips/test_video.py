@@ -93,9 +93,15 @@ def test_a_clip_without_picture_is_black_through_all_steps(rng):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (b"", "frame 1, 0 bytes, is no JPEG"),
-        (jpeg(np.zeros((_H, _W, 3), np.uint8))[:500], "frame 1, a JPEG of 500 bytes, does not dec"),
-        (jpeg(np.zeros((_W, _H, 3), np.uint8)), r"frame 1 is \(53, 71\) pixels, others \(71, 53\)"),
+        (b"", "frame 1, 0 bytes, is not a colour JPEG"),
+        (
+            jpeg(np.zeros((_H, _W, 3), np.uint8))[:500],
+            "frame 1, a JPEG of 500 bytes, cannot be",
+        ),
+        (
+            jpeg(np.zeros((_W, _H, 3), np.uint8)),
+            r"frame 1 has size \(53, 71\), other frames have",
+        ),
     ],
 )
 def test_a_frame_that_does_not_fit_is_broken(rng, frame, message):

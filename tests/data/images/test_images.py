@@ -180,5 +180,5 @@ def test_crops_keep_the_share_that_is_asked_for():
 
 @pytest.mark.parametrize("area", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.1), (0.5,)])
 def test_a_share_that_cannot_be_is_refused(area):
-    with pytest.raises(ValueError, match=r"data\.crop_area .* must be \(least, largest\)"):
+    with pytest.raises(ValueError, match=r"data\.crop_area .* must be \(smallest, largest\)"):
         preprocessing.augmentation("inception", 8, 3, crop_area=area)

@@ -118,8 +118,8 @@ def test_a_row_of_too_many_or_too_large_cells_is_left_out(tmp_path, make_config)
 @pytest.mark.parametrize(
     ("rows", "fields", "message"),
     [
-        (["x,a"] * 20, {}, "one class only, 'a'.*data.regression=True"),
-        (["x,a", "y,b"] * 2, {}, "no usable row for validation"),
+        (["x,a"] * 20, {}, "only one class, 'a'.*data.regression=True"),
+        (["x,a", "y,b"] * 2, {}, "no usable rows for validation"),
         ([",a"] * 3, {}, "no usable row"),
         (["x,a"] * 20, {"text_fields": ("body",), "broken_limit": 3}, "no field 'body'"),
     ],
@@ -134,7 +134,7 @@ def test_what_is_no_table_is_refused(tmp_path, make_config):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         data.info(make_config(source=f"rows:{tmp_path / 'none.csv'}"))
     (tmp_path / "t.docx").write_text("x")
-    with pytest.raises(ValueError, match=r"none of \.csv, \.tsv, \.txt, \.jsonl"):
+    with pytest.raises(ValueError, match=r"not a \.csv, \.tsv, \.txt, \.jsonl"):
         data.info(make_config(source=f"rows:{tmp_path / 't.docx'}"))
     with pytest.raises(FileNotFoundError, match="has no train file"):
         data.info(make_config(source=f"rows:{tmp_path}"))

@@ -101,7 +101,7 @@ def test_messages():
     np.testing.assert_array_equal(lists["c"][1], floats[:1])
     assert lists["d"] == []
     for damaged in (message[:-1], b"\xff" * 11, b"\x0b"):
-        with pytest.raises(ValueError, match=r"no tf\.train\.SequenceExample"):
+        with pytest.raises(ValueError, match=r"not a tf\.train\.SequenceExample"):
             tfrecords.sequence_example(damaged)
 
 
@@ -133,7 +133,7 @@ def test_damaged_files(tmp_path):
     damaged = bytearray(whole)
     damaged[500] ^= 1
     for content, message in {
-        whole + whole[:-1]: "record 1: cut off",
+        whole + whole[:-1]: "record 1: truncated",
         whole + whole[:7]: "record 1: its length field is corrupt",
         whole + bytes(damaged): "record 1: damaged",
         b"not a file of records": "record 0: its length field is corrupt",

@@ -138,8 +138,8 @@ _FAULTS = {
     "no zstd": ("x.txt.zst", b"plain text", "broken", "", "end"),
     "no field": ("x.jsonl", b'{"body": "a"}\n', "no_field", ":1", "no field 'text'; it has body"),
     "null": ("x.jsonl", b'{"text": null}\n', "no_field", ":1", "'text' is empty"),
-    "number": ("x.jsonl", b'\n{"text": 3}\n', "no_field", ":2", "of type int, no text"),
-    "list": ("x.jsonl", b'["text"]\n', "no_field", ":1", "a list and no object"),
+    "number": ("x.jsonl", b'\n{"text": 3}\n', "no_field", ":2", "of type int, not text"),
+    "list": ("x.jsonl", b'["text"]\n', "no_field", ":1", "type list instead of an object"),
     "no json": ("x.jsonl", b"text\n", "broken", ":1", "not a JSON object on one line"),
     "deep": ("x.jsonl", b"[" * 99_999, "broken", ":1", "not a JSON object on one line"),
     "long json": ("x.jsonl", b'{"text": "' + b"a" * 999 + b'"}', "long_line", ":1", "1011 bytes"),
@@ -184,7 +184,7 @@ def test_invalid_utf8(tmp_path, kind, invalid):
     (tmp_path / "b.txt").write_text("good")
     paths = (tmp_path / f"a{kind}", tmp_path / "b.txt")
     if invalid == "error":
-        with pytest.raises(ValueError, match=r"no UTF-8: byte 0xe9 at 3\. Repair it, or choose"):
+        with pytest.raises(ValueError, match=r"not UTF-8: byte 0xe9 at 3\. Repair it, or choose"):
             prepared(tmp_path, *paths, invalid=invalid)
         return
     documents, rows = prepared(tmp_path, *paths, invalid=invalid)
@@ -274,7 +274,7 @@ def test_preparing_again_finds_it_or_tells_the_difference(tmp_path):
     changed = (tmp_path / "out/t/train/bytes.bin").stat().st_mtime_ns
     assert prepared(tmp_path, tmp_path / "a.txt") == first
     assert (tmp_path / "out/t/train/bytes.bin").stat().st_mtime_ns == changed
-    with pytest.raises(ValueError, match=r"other settings \(invalid 'replace' there, 'drop' asked"):
+    with pytest.raises(ValueError, match=r"other settings \(invalid 'replace' there, 'drop' req"):
         prepared(tmp_path, tmp_path / "a.txt", invalid="drop")
 
 

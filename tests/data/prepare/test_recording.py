@@ -157,7 +157,7 @@ def test_sound_alone_and_picture_alone(folder):
     assert (sound.status, sound.frames, len(sound.audio)) == ("no_picture", [], 96_000)
     assert _click_at(sound) == pytest.approx(CLICK, abs=0.001)
     picture = recording.record(_write(folder / "picture.webm", _shades(2), container="mp4"), 0, 2)
-    assert (picture.status, picture.reason) == ("silent", "no sound")  # and a wrong extension
+    assert (picture.status, picture.reason) == ("silent", "no audio")  # and a wrong extension
     assert (len(picture.frames), len(picture.audio)) == (50, 0)
 
 
@@ -172,7 +172,7 @@ def test_short_is_told_and_the_worst_of_two_leads(clip, folder):
     assert (found.status, found.reason) == ("short", "2.00 of 3.00 s")
     assert (len(found.frames), len(found.audio)) == (50, pytest.approx(96_000, abs=1500))
     mute = recording.record(_write(folder / "mute.mp4", _shades(2)), 0, 3)
-    assert (mute.status, mute.reason) == ("silent", "2.00 of 3.00 s; no sound")
+    assert (mute.status, mute.reason) == ("silent", "2.00 of 3.00 s; no audio")
 
 
 def test_a_gap_in_the_sound_is_silent(folder):
@@ -226,7 +226,7 @@ def test_sound_is_kept_when_the_picture_fails(clip, monkeypatch):
     monkeypatch.setattr(recording, "encode_jpeg", fail)
     found = recording.record(clip, 0, 2)
     assert (found.status, len(found.audio)) == ("no_picture", 96_000)
-    assert found.reason == "no picture; ValueError: a size beyond reason"
+    assert found.reason == "no video; ValueError: a size beyond reason"
 
 
 def test_what_is_broken_is_named(clip, film, folder):

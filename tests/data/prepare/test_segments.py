@@ -38,14 +38,14 @@ def test_names_of_splits():
     ("line", "message"),
     [
         ("abc, 0.0, 10.0", "line 4: expected .*, got 3 fields"),
-        ('abc, 0, 10, "/m/09x0r,/m/none"', "line 4: no class '/m/none' among the 527 known"),
-        ('abc, 0, 10, ""', "line 4: no class ''"),
+        ('abc, 0, 10, "/m/09x0r,/m/none"', "line 4: '/m/none' not among the 527 known classes"),
+        ('abc, 0, 10, ""', "line 4: '' not among"),
         ('abc, zero, 10, "/m/09x0r"', "line 4: start 'zero'"),
         ('abc, 10, 10, "/m/09x0r"', "line 4: the segment from 10 to 10 s is empty"),
-        ('abc, nan, 10, "/m/09x0r"', "line 4: a segment from nan"),
-        ('abc, -1, 10, "/m/09x0r"', "line 4: a segment from -1"),
+        ('abc, nan, 10, "/m/09x0r"', "line 4: the segment from nan"),
+        ('abc, -1, 10, "/m/09x0r"', "line 4: the segment from -1"),
         ('../abc, 0, 10, "/m/09x0r"', "line 4: '../abc' is not a video id"),
-        ('abc, 0, 10, "/m/09x0r"\nabc, 0, 9, "/m/09x0r"', "line 5: abc_0.000 is there already"),
+        ('abc, 0, 10, "/m/09x0r"\nabc, 0, 9, "/m/09x0r"', "line 5: abc_0.000 appears twice"),
         ('abc, 0, 10, "/m/09x0r', "line 4: unexpected end of data"),
         ("", "has no segments"),
     ],
@@ -58,7 +58,7 @@ def test_errors_name_file_and_line(tmp_path, line, message):
 
 
 def test_no_table(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no table"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         segments.read(tmp_path / "x.csv", CLASSES)
 
 
@@ -71,8 +71,8 @@ def test_a_table_of_classes(tmp_path):
     )
     for text, message in {
         lines + "3,/m/c,C\n": "line 4: expected `2,MID,display name`",
-        lines + "2,/m/a,C\n": r"line 4: class \['/m/a', 'C'\] is there already",
-        lines + "2,/m/c,Wind\n": "line 4: .* is there already",
+        lines + "2,/m/a,C\n": r"line 4: class \['/m/a', 'C'\] appears twice",
+        lines + "2,/m/c,Wind\n": "line 4: .* appears twice",
         "index,mid,display_name\n": "has no classes",
     }.items():
         (tmp_path / "c.csv").write_text(text)

@@ -102,7 +102,7 @@ def test_nothing_masked_scores_nothing():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="alpha > 0 and text, got alpha 0, 2 bytes"):
+    with pytest.raises(ValueError, match="alpha > 0 and a non-empty text, got alpha 0, 2 bytes"):
         byte_predictors.fit(stream(b"ab"), alpha=0)
     with pytest.raises(ValueError, match="0 bytes"):
         byte_predictors.fit(stream(b""))

@@ -112,7 +112,7 @@ def test_characters_cut_by_the_window_of_bytes_are_left_out(path, subwords):
 def test_what_is_wrong_is_named(tmp_path):
     broken = tmp_path / "b.model"
     broken.write_bytes(b"no model")
-    with pytest.raises(ValueError, match=r"b\.model is no SentencePiece model"):
+    with pytest.raises(ValueError, match=r"b\.model is not a SentencePiece model"):
         Subwords(broken)
     with pytest.raises(ValueError, match="--vocabulary 200 must be larger than 263"):
         training.train(TRAINED, vocabulary=200)

@@ -191,8 +191,8 @@ def test_the_stream_of_a_text_is_its_file_and_of_a_mixture_a_sample(config, text
         ("text:nothing", {}, FileNotFoundError, "text 'nothing' is not prepared under"),
         ("text:a+a", {}, ValueError, "give each name of a mixture once"),
         ("text:a+", {}, ValueError, "give each name of a mixture once"),
-        ("text:a+b", {"weights": (1.0,)}, ValueError, "are 1 for the 2 texts"),
-        ("text:a", {"weights": (1.0, 2.0)}, ValueError, "are 2 for the 1 texts"),
+        ("text:a+b", {"weights": (1.0,)}, ValueError, "has 1 values for the 2 texts"),
+        ("text:a", {"weights": (1.0, 2.0)}, ValueError, "has 2 values for the 1 texts"),
         ("text:a+b", {"weights": (1.0, 0.0)}, ValueError, "must be positive numbers"),
         ("text:a+b", {"weights": (1.0, float("nan"))}, ValueError, "must be positive numbers"),
         ("text:a+b", {"weights": (1.0, 1e-9)}, ValueError, "would have none from"),
@@ -206,7 +206,7 @@ def test_what_is_wrong_is_named(config, source, fields, error, message):
 
 def test_a_split_without_documents_is_named(config, texts, write_store):
     write_store(texts / "d" / "validation", [])
-    with pytest.raises(ValueError, match="has no document: prepare it again"):
+    with pytest.raises(ValueError, match="has no documents: prepare it again"):
         batches(config("text:d"), "validation", train=False)
 
 

@@ -41,5 +41,5 @@ def test_what_is_missing_is_named(tmp_path, write_store):
 def test_files_that_do_not_belong_together(tmp_path, write_store, starts):
     folder = write_store(tmp_path / "s", _DOCUMENTS)
     np.save(folder / "documents.npy", np.array(starts, np.int64))
-    with pytest.raises(ValueError, match=r"documents\.npy does not fit the 25 bytes"):
+    with pytest.raises(ValueError, match=r"documents\.npy does not match the 25 bytes"):
         open_store(folder)

@@ -240,7 +240,7 @@ class TestSequence:
 
     def test_rows_that_do_not_divide_are_refused(self, sequence):
         segment = Segment(jnp.zeros((2, 50, 50, 3)), name="image")
-        with pytest.raises(ValueError, match=r"'image': 50 rows .* do not divide over 4 devices"):
+        with pytest.raises(ValueError, match=r"'image': 50 rows .* evenly over 4 devices"):
             sequence.splits(segment)
 
     def test_a_small_segment_is_attended_to_whole(self, sequence):

@@ -86,7 +86,7 @@ def test_silence_is_the_floor_and_gradients_are_finite():
 
 
 def test_empty_filters_are_refused():
-    with pytest.raises(ValueError, match=r"mel filter 0 of 80 is empty: .* by 375.0 Hz only"):
+    with pytest.raises(ValueError, match=r"mel filter 0 of 80 is empty: .* to 375.0 Hz only"):
         filters(48000, 128, 80)
 
 

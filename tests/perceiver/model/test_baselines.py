@@ -277,7 +277,7 @@ def test_pictures_are_classified_by_an_exported_model(spec, draw_saved, tmp_path
 def test_hugging_face_has_no_such_model(spec, draw_saved, tmp_path):
     reason = {
         "image_resnet": "Perceiver IO models only, not image_resnet",
-        "image_transformer": "positions=fourier, there learned; .* class_token=False, there True",
+        "image_transformer": "positions=fourier, required learned; .* class_token=False, required",
     }[spec["kind"]]
     with pytest.raises(ValueError, match=reason):
         formats.save(tmp_path, draw_saved(spec), to="huggingface")

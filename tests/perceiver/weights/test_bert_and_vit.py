@@ -195,7 +195,7 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
         ({"hidden_act": "relu"}, "hidden_act='relu' is not supported; known are gelu, gelu_new"),
         ({"intermediate_size": 100}, "intermediate_size=100 is not a multiple of hidden_size=768"),
         ({"hidden_size": "768"}, "hidden_size='768' must have the type of 768"),
-        ({"num_hidden_layers": True}, "num_hidden_layers=True is of another type"),
+        ({"num_hidden_layers": True}, "num_hidden_layers=True must have the type"),
         ({"is_decoder": True}, "is_decoder=True is not supported, only False"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not supported"),
         ({"position_embedding_type": "relative_key"}, "='relative_key' is not supported"),

@@ -169,7 +169,7 @@ def test_what_else_is_in_a_file_is_noted(tmp_path, caplog):
     content = {"params": params, "state": state, "step": 7, "config": {"lr": 0.1}}
     with caplog.at_level(logging.INFO):
         deepmind.read(write(tmp_path / "x.pystate", content), spec=CONV)
-    assert "not read, as no weights: config, step" in caplog.text
+    assert "ignored, as they are not weights: config, step" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def make(path, name):
         ("notes.txt", ValueError, "starts with b'these ar'; accepted are"),
         ("nothing.txt", ValueError, "starts with b''"),
         ("pointer", ValueError, "a Git LFS pointer; fetch the file with `git lfs pull`"),
-        ("gpt2", ValueError, "holds a model of type 'gpt2', none of perceiver, bert, vit"),
+        ("gpt2", ValueError, "holds a model of type 'gpt2', not one of perceiver, bert, vit"),
         ("list", ValueError, "broken file"),
         ("running", FileNotFoundError, "a run that has not exported its model yet"),
         ("photos", FileNotFoundError, r"config.json is missing; it holds 1\.jpg; accepted are"),

@@ -155,14 +155,14 @@ def test_every_class_is_covered():
 
 
 REFUSED = {
-    "bands=6, there 64": {"stem": "pixels", "bands": 6, "max_resolution": (224, 224)},
-    r"max_resolution=\(2, 3\), there \(56, 56\)": {"max_resolution": ()},
-    "stem_channels=5, there 64": {"stem_channels": 5},
-    "stem_stride=4, there 2": {"stem_stride": 4},
-    "stem_window=9, there 7": {"stem_window": 9},
-    "query_channels=11, there 12": {"query_channels": 11},
-    "query_residual=False, there True": {"query_residual": False},
-    r"image_shape=\(8, 12, 1\), there \(8, 12, 3\)": {"image_shape": (8, 12, 1)},
+    "bands=6, required 64": {"stem": "pixels", "bands": 6, "max_resolution": (224, 224)},
+    r"max_resolution=\(2, 3\), required \(56, 56\)": {"max_resolution": ()},
+    "stem_channels=5, required 64": {"stem_channels": 5},
+    "stem_stride=4, required 2": {"stem_stride": 4},
+    "stem_window=9, required 7": {"stem_window": 9},
+    "query_channels=11, required 12": {"query_channels": 11},
+    "query_residual=False, required True": {"query_residual": False},
+    r"image_shape=\(8, 12, 1\), required \(8, 12, 3\)": {"image_shape": (8, 12, 1)},
     r"image_shape=\(8, 12, 3\), required square": {
         "stem": "conv1x1",
         "stem_channels": 256,
@@ -187,12 +187,12 @@ def test_images_of_the_size_that_means_nothing_in_a_config(saved, tmp_path):
 
 
 OTHERS = {
-    "patch_channels=5, there 64": {
+    "patch_channels=5, required 64": {
         "kind": "optical_flow",
         "frame_shape": (7, 11, 3),
         "patch_channels": 5,
     },
-    "output_scale=0.02, there 0.01": {
+    "output_scale=0.02, required 0.01": {
         "kind": "optical_flow",
         "frame_shape": (7, 11, 3),
         "output_scale": 0.02,
@@ -233,12 +233,12 @@ def test_choices_without_a_counterpart_are_refused():
     for change, message in (
         ({"hidden_act": "relu"}, "hidden_act='relu' is not supported; known are gelu, gelu_py"),
         ({"use_query_residual": False}, "use_query_residual=false is not supported"),
-        ({"architectures": ["PerceiverModel"]}, "say PerceiverModel; supported are PerceiverForM"),
+        ({"architectures": ["PerceiverModel"]}, "is PerceiverModel; supported are PerceiverForM"),
         ({"architectures": ["BertModel"]}, "say BertModel.*BertForMaskedLM, ViTForImageCl"),
         ({"architectures": None}, "neither config.json nor the names of the arrays identify"),
-        ({"d_latents": "1024"}, "config.json: d_latents='1024' is not a number"),
-        ({"num_blocks": True}, "config.json: num_blocks=True is not a number"),
-        ({"train_size": 224}, r"config.json: train_size=224 is not a number \(or sides\)"),
+        ({"d_latents": "1024"}, "config.json: d_latents='1024' must be a number"),
+        ({"num_blocks": True}, "config.json: num_blocks=True must be a number"),
+        ({"train_size": 224}, r"config.json: train_size=224 must be a number \(or sides\)"),
     ):
         with pytest.raises(ValueError, match=message):
             spec_of(good | change, {})

@@ -130,7 +130,7 @@ def test_clips_are_split_by_frames_while_their_short_sound_is_not(rng):
     plan, (ours, found) = gradients(placement.make("sharded", MESH))
     video, audio = plan.split("; audio")
     assert video.endswith("split over the 4 devices of 'sequence'")
-    assert "not split: each of the 4 devices" in audio
+    assert "not split: all 4 devices" in audio
     np.testing.assert_allclose(ours, value, rtol=1e-6)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found, expected
@@ -153,7 +153,7 @@ def test_the_plan_says_who_attends_to_what():
         "separable, as asked for; split over the 4 devices of 'sequence'"
     )
     assert told().endswith(  # few elements
-        "weights for a head; not split: each of the 4 devices of 'sequence' attends to all"
+        "weights for a head; not split: all 4 devices of 'sequence' attends to all"
     )
 
 
@@ -176,7 +176,7 @@ def test_rows_that_do_not_divide_are_refused_before_anything_runs():
     experiment.make(c)
     sequence = placement.make("sharded", {"data": 1, "fsdp": 1, "sequence": 8}).sequence
     model = perceiver.build(c.model.to_dict() | {"image_shape": (36, 36, 1)}, sequence=sequence)
-    with pytest.raises(ValueError, match=r"'image': 36 rows .* do not divide over 8 devices"):
+    with pytest.raises(ValueError, match=r"'image': 36 rows .* evenly over 8 devices"):
         model.explain()
 
 

@@ -22,8 +22,8 @@ FILES = {
     "nothing": ("whole000000.mp4", "ok", ""),
     "variable frame rate": ("variable000.mp4", "ok", ""),
     "wrong extension": ("extension00.wav", "ok", ""),  # MP4, as its content tells
-    "no audio stream": ("soundless00.mp4", "silent", "no sound"),
-    "no video stream": ("pictureless.mp4", "no_picture", "no picture"),
+    "no audio stream": ("soundless00.mp4", "silent", "no audio"),
+    "no video stream": ("pictureless.mp4", "no_picture", "no video"),
     "half as long": ("half0000000.mp4", "short", "0.48 of 1.00 s"),
     "truncated": ("truncated00.mp4", "broken", "InvalidDataError"),
     "zero length": ("empty000000.mp4", "broken", "InvalidDataError"),

@@ -50,7 +50,7 @@ def test_other_lives_other_sizes_and_nonsense_are_passed_over(tmp_path):
     [
         (
             [beat(0), beat(1, "data")],
-            "host 1 (worker-1, process 4242) is in 'data' of step 17 for 93 s",
+            "host 1 (worker-1, process 4242) has been in 'data' of step 17 for 93 s",
         ),
         (
             [beat(0, step=18), beat(1, step=18), beat(2, "evaluate", since=5.0)],
@@ -87,5 +87,5 @@ def test_who_left_no_sign_is_named_by_number():
 
 def test_a_long_list_is_cut_short():
     line = told(*(beat(i, "data") for i in range(20)), *(beat(i) for i in range(20, 24)))
-    assert line.count("is in 'data'") == 8
+    assert line.count("has been in 'data'") == 8
     assert line.endswith("; and 12 more")

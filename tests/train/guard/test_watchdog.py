@@ -71,12 +71,12 @@ def test_a_slow_step_is_told_once(bench):
         b.now += 1.0
         b.dog.check()
     assert b.said == [
-        "step 9 has taken 11 s so far, the last 7 took 1 s (median): it is in 'step' for 9 s"
+        "step 9 has taken 11 s so far, the last 7 took 1 s (median): it has been in 'step' for 9 s"
     ]
     b.train(1)
     b.spend("data", 9, 60.0)
     assert len(b.said) == 2
-    assert b.said[1].endswith("it is in 'data' for 60 s")
+    assert b.said[1].endswith("it has been in 'data' for 60 s")
     assert b.codes == []
 
 
@@ -141,7 +141,7 @@ def test_other_hosts_are_named_from_their_heartbeats(bench, tmp_path):
     b.spend("data", 8, 0.1)
     b.spend("step", 8, 93.0)
     (line,) = b.said
-    assert line.endswith("host 1 (worker-1, process 4242) is in 'data' of step 8 for 93 s")
+    assert line.endswith("host 1 (worker-1, process 4242) has been in 'data' of step 8 for 93 s")
     own = json.loads((tmp_path / "hosts" / "0.json").read_text())
     assert (own["phase"], own["step"], own["process"]) == ("step", 8, 0)
     assert own["time"] - own["since"] == pytest.approx(93.0)
@@ -194,7 +194,7 @@ def test_an_error_of_the_runtime_names_the_lost_host_and_the_step_to_come(
     last = capsys.readouterr().err
     assert "JaxRuntimeError: Gloo all-reduce failed" in last
     assert "this process ends now" in last
-    assert "host 1 (worker-1, process 4242) is in 'data' of step 41" in line
+    assert "host 1 (worker-1, process 4242) has been in 'data' of step 41" in line
     assert line.endswith("run the command again on all hosts: it resumes at step 40")
 
 
@@ -259,5 +259,5 @@ def test_a_process_that_hangs_ends_by_itself(tmp_path):
         check=False,
     )
     assert done.returncode == exit_codes.HUNG
-    assert "in 'step' of step 1: it is in 'step' for" in done.stderr
+    assert "in 'step' of step 1: it has been in 'step' for" in done.stderr
     assert 'File "<string>", line 9 in <module>' in done.stderr

@@ -63,5 +63,5 @@ def test_bad_frames_are_named(model, frames):
         model.flow(frames[0], frames[1][:-1])
     with pytest.raises(ValueError, match=r"a batch of frames must be uint8 \[B, H, W, 3\]"):
         model.flow(frames.astype(np.float32), frames.astype(np.float32))
-    with pytest.raises(ValueError, match=r"frames of \(23, 28\) do not fit the model's \(24, 28\)"):
+    with pytest.raises(ValueError, match=r"frames of \(23, 28\) do not match the model's \(24"):
         model.embed(frames[0][:-1], frames[1][:-1])
