@@ -154,20 +154,21 @@ def test_options_reach_the_decoder(run, content):
     np.testing.assert_allclose(z - y, 5, atol=TOLERANCE)
 
 
+@pytest.fixture(scope="module")
+def encode(draw_params):
+    """encode(make byte array, *arrays) -> latents, with one set of parameters throughout."""
+    model = hk.transform(lambda byte_array: perceiver(Sharing.classical(2)).encode(byte_array))
+
+    @functools.cache
+    def params():
+        example = ByteArray.of(Segment(jnp.zeros((B, M, F + P))))
+        return draw_params(model.init, example)
+
+    apply = jax.jit(model.apply)
+    return lambda *segments: apply(params(), None, ByteArray.of(*segments))
+
+
 class TestSymmetries:
-    @pytest.fixture(scope="class")
-    def encode(self, draw_params):
-        """encode(make byte array, *arrays) -> latents, with one set of parameters throughout."""
-        model = hk.transform(lambda byte_array: perceiver(Sharing.classical(2)).encode(byte_array))
-
-        @functools.cache
-        def params():
-            example = ByteArray.of(Segment(jnp.zeros((B, M, F + P))))
-            return draw_params(model.init, example)
-
-        apply = jax.jit(model.apply)
-        return lambda *segments: apply(params(), None, ByteArray.of(*segments))
-
     def test_the_order_of_inputs_does_not_matter(self, encode, content, table, rng):
         order = rng.permutation(M)
         plain = encode(Segment(content, Dense(table)))
