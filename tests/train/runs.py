@@ -110,7 +110,8 @@ def last_checkpoint(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """(its step, {path: array}) of a run of `small`, of any placement; none may be damaged.
 
-    `shapes` are those of another optimiser's state. Parameters, averaged parameters, the optimiser's state, the network's state.
+    Parameters, averaged parameters, the optimiser's state, the network's state; `shapes` are those
+    of a run with another optimiser.
     """
     with Checkpoints(pathlib.Path(folder) / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(shapes or _shapes())
