@@ -36,14 +36,20 @@ def connect():
 
 
 def compiled_together(step):
-    """The step, which no process runs before all have compiled it."""
-    compiled = []
+    """The step, which no process runs before all have compiled it.
+
+    What is compiled here goes into JAX's cache, from which the step itself takes it: what `pmap`
+    compiles in advance cannot be called with one process's share of the rows.
+    """
+    is_compiled = False
 
     def run(*arguments):
-        if not compiled:
-            compiled.append(step.lower(*arguments).compile())
+        nonlocal is_compiled
+        if not is_compiled:
+            step.lower(*arguments).compile()
             meet()
-        return compiled[0](*arguments)
+            is_compiled = True
+        return step(*arguments)
 
     return run
 
