@@ -110,14 +110,8 @@ def last_checkpoint(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """(its step, {path: array}) of a run of `small`, of any placement; none may be damaged.
 
-    <<<<<<< HEAD
-        Args:
-          folder: of the run.
-          shapes: of its state, where its optimiser is another than `small`'s.
-    =======
-        Parameters, averaged parameters, the optimiser's state, the network's state; `shapes` are those
-        of a run with another optimiser.
-    >>>>>>> wt-t2
+    Parameters, averaged parameters, the optimiser's state, the network's state; `shapes` are those
+    of a run with another optimiser.
     """
     with Checkpoints(pathlib.Path(folder) / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(shapes or _shapes())
