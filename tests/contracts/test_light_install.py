@@ -42,7 +42,8 @@ import json, pathlib, sys
 for name in {absent!r}:
     sys.modules[name] = None  # importing it fails
 import perceiver
-from perceiver import media, subwords
+from perceiver.media import video_files
+from perceiver.text import subwords
 from perceiver import embed, predict, search
 from perceiver.weights import __main__ as weights
 

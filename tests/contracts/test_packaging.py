@@ -17,6 +17,7 @@ EXTRAS = {
     "beam",
     "cuda",
     "datasets",
+    "docs",
     "hub",
     "media",
     "notebooks",
