@@ -295,7 +295,7 @@ def test_training_masks_labels_and_evaluation_never_does(video_spec, rng):
         ({"audio": np.zeros((B, 27), np.float32)}, r"audio must be \[batch, 28\]"),
         ({"audio": np.zeros((3, 28), np.float32)}, "with the same batch"),
         ({"label": np.zeros((B, 7), np.float32)}, r"label must be \[batch, 11\]"),
-        ({"label": np.zeros((B, 11), np.int32)}, "label must be floating, got int32"),
+        ({"label": np.zeros((B, 11), np.int32)}, "label must be floating-point, got int32"),
         ({"video": np.zeros((B, 3, 8, 20, 3), np.uint8)}, r"got uint8; video is in \[0, 1\]"),
         ({"video_queries": np.array([480])}, r"must lie in \[0, 480\), got 480 to 480"),
         ({"audio_queries": np.array([-1, 3])}, r"must lie in \[0, 7\), got -1 to 3"),
