@@ -58,9 +58,9 @@ def test_examples_keep_their_names():
 
 @pytest.mark.parametrize("examples", [-1, 24])
 def test_a_part_that_is_not_there_is_refused(examples):
-    with pytest.raises(ValueError, match=f"train_examples={examples} must be 1 to 23"):
+    with pytest.raises(ValueError, match=f"train_examples={examples} must be between 1 and 23"):
         part(train_examples=examples)
-    with pytest.raises(ValueError, match=f"eval_examples={examples} must be 1 to 23"):
+    with pytest.raises(ValueError, match=f"eval_examples={examples} must be between 1 and 23"):
         part("validation", eval_examples=examples)
 
 
@@ -73,5 +73,5 @@ def test_training_sees_the_part_alone_and_evaluation_everything(make_config):
     assert sorted(map(bytes, first["image"])) == sorted(map(bytes, second["image"]))
     held_out = data.load(config, "validation", batch_size=8, seed=0, train=False)
     assert held_out.num_examples == len(digits.arrays("validation")[1])
-    with pytest.raises(ValueError, match="must be 1 to 1198"):
+    with pytest.raises(ValueError, match="must be between 1 and 1198"):
         data.info(make_config(source="digits", image_size=8, channels=1, train_examples=1199))

@@ -81,7 +81,7 @@ def prepared(tmp_path_factory):
     write_tars(folder)
     done = run("data.prepare", "imagenet", f"--manual_dir={folder}", f"--data_dir={folder}")
     assert f"wrote {folder / 'imagenet2012' / '5.1.0'}" in done.stdout
-    assert "official file 147,897,477,120" in done.stderr
+    assert "official file has 147,897,477,120" in done.stderr
     return folder
 
 
@@ -168,9 +168,9 @@ def test_trains_and_evaluates_end_to_end(prepared, tmp_path):
 
 def test_again_says_so(prepared):
     done = run("data.prepare", "imagenet", f"--manual_dir={prepared}", f"--data_dir={prepared}")
-    assert "is there already" in done.stdout
+    assert "already exists" in done.stdout
     done = run("data.prepare", "tfds", "imagenet2012", f"--data_dir={prepared}")
-    assert "is there already" in done.stdout
+    assert "already exists" in done.stdout
 
 
 def test_missing_tars_are_named(tmp_path):
@@ -187,7 +187,9 @@ def test_missing_tars_are_named(tmp_path):
 
 def test_without_tensorflow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match=r"TensorFlow is not installed.*\.\[prepare\]"):
+    with pytest.raises(
+        SystemExit, match=r"TensorFlow to prepare data sets, which is not installed.*\.\[prepare\]"
+    ):
         main(["tfds", "mnist", f"--data_dir={tmp_path}"])
 
 
@@ -197,5 +199,5 @@ def test_unknown_name_suggests_one(tmp_path):
 
 
 def test_a_full_disk_is_told_before(tmp_path):
-    with pytest.raises(OSError, match=r"GB free, 1000000000\.0 GB are needed"):
+    with pytest.raises(OSError, match=r"GB free, but 1000000000\.0 GB are needed"):
         catalogue._check_disk(tmp_path / "not" / "yet", 10**18)

@@ -135,7 +135,7 @@ def test_damaged_files(tmp_path):
     for content, message in {
         whole + whole[:-1]: "record 1: truncated",
         whole + whole[:7]: "record 1: its length field is corrupt",
-        whole + bytes(damaged): "record 1: damaged",
+        whole + bytes(damaged): "record 1: corrupt",
         b"not a file of records": "record 0: its length field is corrupt",
     }.items():
         (tmp_path / "x").write_bytes(content)

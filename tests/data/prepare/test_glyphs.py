@@ -159,7 +159,7 @@ def test_command_line(tmp_path, capsys):
     assert f"wrote {tmp_path / 'glyphs' / '1.0.0'}" in capsys.readouterr().out
     assert len(read(tmp_path, "train")) == len(read(tmp_path, "test")) == len(glyphs.CLASSES)
     main(arguments)
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--train_per_class must be at least 1, got 0"):
         main(["glyphs", f"--data_dir={tmp_path}", "--train_per_class=0"])
 

@@ -44,7 +44,7 @@ def source(tmp_path_factory):
     below.mkdir(parents=True)
     rates = {"frames_per_second": 10, "sample_rate": 16_000}
     video_files.write(below / f"{IDS[0]}_3.mp4", _video(2), _sound(2), **rates)
-    video_files.write(below / f"{IDS[1]}.mp4", _video(2, 120), **rates)  # no sound
+    video_files.write(below / f"{IDS[1]}.mp4", _video(2, 120), **rates)  # no audio
     video_files.write(below / f"{IDS[2]}.mp4", _video(5), _sound(5), **rates)  # cut out of it
     (below / f"{IDS[3]}_0.webm").write_bytes(b"no video at all")
     (below / "notes.txt").write_text("of no concern")
@@ -94,7 +94,7 @@ def test_counts_and_report(prepared):
         rows = list(csv.DictReader(file))
     assert [row["clip"] for row in rows] == [f"{video}_{s}.000" for video, s, _ in TRAIN]
     assert [row["status"] for row in rows] == ["ok", "silent", "ok", "missing"]
-    assert [row["reason"] for row in rows] == ["", "no sound", "", "no file with this name"]
+    assert [row["reason"] for row in rows] == ["", "no audio", "", "no file with this name"]
     assert not [name for name in _contents(report.folder) if name.startswith(("part", "plan"))]
 
 
@@ -138,7 +138,7 @@ def test_again_is_the_same_and_nothing_to_do(prepared, source):
     again, lines = _prepare(source, out)
     assert again.existed
     assert again.splits == report.splits
-    assert "is there already" in lines[0]
+    assert "already exists" in lines[0]
 
 
 def test_two_processes_write_the_bytes_of_one(prepared, source, tmp_path):
@@ -167,7 +167,7 @@ def test_shards_that_did_not_arrive_are_an_error(source, tmp_path):
 
 def test_other_settings_are_an_error(prepared, source):
     out, *_ = prepared
-    with pytest.raises(ValueError, match="clips_per_shard 2 there, 3 asked for"):
+    with pytest.raises(ValueError, match="clips_per_shard 2 there, 3 requested"):
         _prepare(source, out, clips_per_shard=3)
 
 
@@ -192,7 +192,7 @@ def test_a_killed_preparation_goes_on(prepared, source, tmp_path):
     # What a process that was killed within a shard leaves behind.
     (work / "partial_tiny-balanced_train.array_record-00001-of-00002").write_bytes(b"half")
     report, lines = _prepare(source, tmp_path)
-    assert "2 shards to write; 1 are there" in lines[0]
+    assert "2 shards to write; 1 already exist" in lines[0]
     assert (report.folder / first.name).stat().st_mtime_ns == written
     assert _contents(report.folder) == _contents(whole.folder)
 
@@ -268,11 +268,11 @@ def test_the_command(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "Audio Set"}, "small letters"),
+        ({"name": "Audio Set"}, "lowercase letters"),
         ({"csvs": ()}, "at least one table"),
-        ({"csvs": ("nowhere_segments.csv",)}, "no table nowhere_segments.csv"),
+        ({"csvs": ("nowhere_segments.csv",)}, "nowhere_segments.csv: no such file"),
         ({"clips_per_shard": 0}, "at least 1"),
-        ({"clips_dir": "nowhere"}, "no folder nowhere"),
+        ({"clips_dir": "nowhere"}, "--clips nowhere: no such folder"),
     ],
 )
 def test_inputs_are_checked(source, tmp_path, change, message):

@@ -97,7 +97,7 @@ def test_depth_counts_every_applied_layer():
     spec = specs.parse({**TEXT, "blocks": 3, "encoders": (0, 1), "processors": (0, 0)})
     assert spec.depth == 12
     deep = specs.parse({**TEXT, "layers": 500, "residual": "deepnorm"})
-    np.testing.assert_allclose(deep.residual.alpha, 1000**0.25)
+    np.testing.assert_allclose(deep.residual_connection.alpha, 1000**0.25)
 
 
 def test_choices_are_checked():

@@ -139,8 +139,8 @@ GRID = SeparableFourier.of_grid((3, 5), bands=1)
 ERRORS = {
     "at least one segment": lambda: (),
     r"must be \[B, M, F\] or a grid": lambda: [Segment(zeros(2, 3))],
-    "content must be floating, not int32": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.int32))],
-    "content must be floating, not uint8": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.uint8))],
+    "content must be floating-point, not int32": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.int32))],
+    "content must be floating-point, not uint8": lambda: [Segment(zeros(2, 3, 5, dtype=jnp.uint8))],
     "15 elements, but positions for 14": lambda: [Segment(zeros(2, 15, 1), Dense(zeros(14, 2)))],
     r"is a grid \(5, 3\), but its positions are for a grid \(3, 5\)": lambda: [
         Segment(zeros(2, 5, 3, 1), GRID)

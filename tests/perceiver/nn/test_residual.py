@@ -114,7 +114,9 @@ class TestDeepNorm:
 
         def layer(x):
             sizes = {"heads": 1, "qk_channels": width, "v_channels": width, "widening": 3}
-            return SelfAttend(**sizes, join=residual.join("deepnorm", 50), name="layer")(x)
+            return SelfAttend(
+                **sizes, residual=residual.residual_connection("deepnorm", 50), name="layer"
+            )(x)
 
         params = hk.transform(layer).init(jax.random.key(0), jnp.zeros((1, 2, width)))
         gains = {
@@ -134,14 +136,14 @@ class TestDeepNorm:
 
 
 def test_post_norm_is_deep_norm_without_weights():
-    assert residual.join("post_norm", 7).alpha == 1.0
-    assert residual.join("post_norm", 7).beta is None
-    assert residual.join("pre_norm", 7).alpha is None
+    assert residual.residual_connection("post_norm", 7).alpha == 1.0
+    assert residual.residual_connection("post_norm", 7).beta is None
+    assert residual.residual_connection("pre_norm", 7).alpha is None
 
 
 def test_an_unknown_residual_is_refused():
     with pytest.raises(ValueError, match=f"'sandwich'; choose one of {', '.join(RESIDUALS)}"):
-        residual.join("sandwich", 7)
+        residual.residual_connection("sandwich", 7)
 
 
 def test_epsilon_reaches_the_norm(run):

@@ -115,7 +115,7 @@ def test_another_size_is_another_object(model, pictures):
 def test_a_task_of_another_kind_is_refused(model, task):
     arguments = ("x", "y") if task == "flow" else ("x",)
     with pytest.raises(
-        ValueError, match=f"kind image_classifier, which does not support {task}; it has clas"
+        ValueError, match=f"kind image_classifier, which does not support {task}; it supports clas"
     ):
         getattr(model, task)(*arguments)
 

@@ -95,12 +95,12 @@ def test_latents_and_attention_are_told_by_modality(model, clip):
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
-        ((None,), {}, "give a media file, or uint8"),
+        ((None,), {}, "give a media file, or video uint8"),
         (("x.mp4", np.zeros(7)), {}, r"x.mp4 has its own audio"),
         ((np.zeros((4, 8, 12, 3)),), {}, "must be uint8"),
         ((None, np.full(9, 2.0)), {}, r"must lie in \[-1, 1\]"),
         ((None, np.zeros(9)), {"top_k": 0}, "top_k must be at least 1, got 0"),
-        ((None, np.zeros(9)), {"hop": -1}, "not every -1 seconds"),
+        ((None, np.zeros(9)), {"hop": -1}, "cannot start every -1 seconds"),
     ],
     ids=lambda x: str(x)[:30],
 )
