@@ -39,7 +39,7 @@ from perceiver.pretrained.pretrained import Pretrained
 from perceiver.pretrained.use import text_classes
 from perceiver.pretrained.use.clips import Tagged
 
-_AS = {"picture": "black", "sound": "silent"}
+_AS = {"picture": "black frames", "sound": "silence"}
 
 Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 

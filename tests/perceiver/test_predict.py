@@ -170,7 +170,7 @@ def test_a_video_is_tagged_with_a_timeline(models, tmp_path, rng, capsys):
     predict.main(command)
     first, notice, *timeline = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{file}: class ")
-    assert notice == "  no sound in it: taken as silent"
+    assert notice == "  no sound: replaced by silence"
     assert timeline[0].startswith("  0:00.0-")
     assert timeline[-1].split()[0].endswith("-0:01.0")
 
@@ -208,7 +208,7 @@ def test_other_sizes_and_operands_can_be_asked_for(models, files, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{models}/image", "gone.png"], "no image file gone.png"),
+        (["{models}/image", "gone.png"], "no such image file: gone.png"),
         (["gone", "{file}"], "'gone' is neither a file nor a folder"),
         (["{empty}", "{file}"], "empty"),
         (["{running}", "{file}"], "has not exported its model yet"),

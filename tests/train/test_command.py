@@ -25,7 +25,7 @@ def test_a_config_at_hand_is_changed_in_a_copy():
     [
         (
             ["--config=configs/nothing.py"],
-            r"no such file; here are configs/audioset\.py, configs/common\.py, ",
+            r"no such file; available are configs/audioset\.py, configs/common\.py, ",
         ),
         (["--config=configs/digits.py:forier"], "unknown config variant 'forier'"),
         (

@@ -96,5 +96,5 @@ def test_no_number_of_steps_is_an_error(fields, message):
 
 def test_data_without_classes_is_an_error():
     text = DatasetInfo(name="text", examples={"train": 11, "validation": 5})
-    with pytest.raises(ValueError, match=r"model\.classes is left to the data, but .*'text' has"):
+    with pytest.raises(ValueError, match=r"model\.classes is unset and data set 'text' does not"):
         resolve(config(), text)

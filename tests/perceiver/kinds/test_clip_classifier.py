@@ -286,7 +286,10 @@ def test_wrong_specs_are_refused(change, message):
         ({"audio": np.zeros((B, 479), np.float32)}, r"audio must be \[batch, 480\]"),
         ({"audio": np.zeros((3, 480), np.float32)}, "with the same batch"),
         ({"audio": np.zeros((B, 480), np.int16)}, r"got int16; scale it to \[-1, 1\]"),
-        ({"video": np.zeros((B, 6, 6, 15, 3), np.uint8)}, "video must be floating, got uint8"),
+        (
+            {"video": np.zeros((B, 6, 6, 15, 3), np.uint8)},
+            "video must be floating-point, got uint8",
+        ),
         ({"video": None}, "needs inputs"),
     ],
     ids=lambda x: str(x)[:30],

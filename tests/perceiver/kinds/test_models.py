@@ -222,7 +222,10 @@ IMAGE_ERRORS = [
     ({"image": np.zeros((2, 5, 7, 1), np.float32)}, r"5, 7, 3\], got \(2, 5, 7, 1\)"),
     ({"image": np.zeros((2, 7, 5, 3), np.float32)}, r"5, 7, 3\], got \(2, 7, 5, 3\)"),
     ({"image": np.zeros((2, 3, 5, 7), np.float32)}, r"5, 7, 3\], got \(2, 3, 5, 7\)"),
-    ({"image": np.zeros((2, 5, 7, 3), np.uint8)}, "images must be floating, got uint8; scale"),
+    (
+        {"image": np.zeros((2, 5, 7, 3), np.uint8)},
+        "images must be floating-point, got uint8; scale",
+    ),
 ]
 
 

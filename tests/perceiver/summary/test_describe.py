@@ -45,7 +45,7 @@ def test_report_fits_the_terminal_and_says_what_json_says(name, summary_of):
     assert max(map(len, report.splitlines())) <= describe.WIDTH
     assert report.isascii()
     assert f"PARAMETERS  {found['parameters']['total']:,}" in report
-    assert f"{found['flops']['per_example'] / 1e9:,.3f} GFLOP an example" in report
+    assert f"{found['flops']['per_example'] / 1e9:,.3f} GFLOP per example" in report
     assert f"[{found['byte_array']['size']}, {found['byte_array']['channels']}]" in report
     for module in found["parameters"]["modules"]:
         assert f"  {module['path']} " in report
@@ -220,9 +220,9 @@ def test_a_folder_without_config_names_the_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "is no JSON"),
-        ([], "describes no model"),
-        ({"task": "x"}, "describes no model"),
+        ("{", "is not valid JSON"),
+        ([], "does not describe a model"),
+        ({"task": "x"}, "does not describe a model"),
         ({"model": TINY | {"kind": "resnet"}}, "'resnet'"),
         ({"model": TINY | {"latent": 5}}, "did you mean 'latents'"),
         ({"model": TINY | {"latents": "five"}}, '"model"'),

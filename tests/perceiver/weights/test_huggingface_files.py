@@ -364,7 +364,9 @@ def test_a_broken_index_is_refused(folder, index, message):
 
 
 def test_what_is_missing_is_named(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no weights; they are one of model\.safet"):
+    with pytest.raises(
+        FileNotFoundError, match=r"has no weights file; expected one of model\.safet"
+    ):
         huggingface.read(tmp_path)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing; it describes the model"):

@@ -82,7 +82,7 @@ def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeyp
     train.loop.run(config, tmp_path / "whole")
     told = capsys.readouterr().out
     for step, count in ((5, 1), (6, 2)):
-        line = f"skipped step {step}: no finite loss and gradient; parameters stay as they were; "
+        line = f"skipped step {step}: loss and gradient not finite; parameters are unchanged; "
         assert told.count(f"{line}{count} of at most 2") == 1
     by_step = {row["step"]: row for row in runs.rows(tmp_path / "whole") if "loss" in row}
     assert {step: row["skipped"] for step, row in by_step.items()} == {4: 0.0, 8: 0.5, LAST: 0.0}
@@ -211,9 +211,9 @@ def test_a_killed_data_worker_ends_the_run_with_a_remedy(tmp_path):
     finally:
         stop(child)
     assert child.returncode == 1
-    assert "ChildProcessError: a process of data.workers=1 died" in errors
+    assert "ChildProcessError: one of data.workers=1 processes died" in errors
     assert "exit code -9" in errors
-    assert "start the command again" in errors
+    assert "run the command again" in errors
 
 
 def two_hosts(workdir):
@@ -251,4 +251,4 @@ def test_one_of_two_hosts_is_killed_and_the_other_ends(tmp_path):
     if "has been silent for" in errors:
         assert "host 1 (" in errors
         assert f"process {hosts[1].pid})" in errors
-        assert re.search(r"start the command again on all hosts: it resumes at step \d+", errors)
+        assert re.search(r"run the command again on all hosts: it resumes at step \d+", errors)
