@@ -62,7 +62,7 @@ def test_rows_are_in_the_files_order_and_padding_changes_nothing(folder, tmp_pat
             assert not row.any()
     np.testing.assert_array_equal(found[0], found[4])
     told = capsys.readouterr().out
-    assert "7 lines of 8 numbers" in told
+    assert "7 lines of 8 channels" in told
     assert "1 empty: rows of zeros" in told
     assert "1 too long: truncated" in told
 
