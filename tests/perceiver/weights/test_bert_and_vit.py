@@ -221,12 +221,16 @@ def test_vits_without_a_counterpart_are_refused(change, message):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("bert", {"residual": "pre_norm"}, "BertForMaskedLM fixes .*residual=pre_norm, there post"),
-        ("bert", {"head_transform": False}, "head_transform=False, there True"),
-        ("bert", {"embedding_norm": False}, "embedding_norm=False, there True"),
-        ("vit", {"class_token": False}, "ViTForImageClassification fixes .*class_token=False"),
-        ("vit", {"positions": "fourier"}, "positions=fourier, there learned"),
-        ("vit", {"permutation": 3}, "permutation=3, there 0"),
+        (
+            "bert",
+            {"residual": "pre_norm"},
+            "BertForMaskedLM requires .*residual=pre_norm, required post",
+        ),
+        ("bert", {"head_transform": False}, "head_transform=False, required True"),
+        ("bert", {"embedding_norm": False}, "embedding_norm=False, required True"),
+        ("vit", {"class_token": False}, "ViTForImageClassification requires .*class_token=False"),
+        ("vit", {"positions": "fourier"}, "positions=fourier, required learned"),
+        ("vit", {"permutation": 3}, "permutation=3, required 0"),
     ],
 )
 def test_models_that_their_classes_are_not_are_named(name, change, message):

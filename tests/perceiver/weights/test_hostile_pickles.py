@@ -153,7 +153,7 @@ CASES = {
     ),
     "class of an array": Case(
         file(call(name("numpy._core.multiarray", "_reconstruct"), name("builtins", "dict"))),
-        "calls numpy._core.multiarray._reconstruct wrongly",
+        "calls numpy._core.multiarray._reconstruct incorrectly",
     ),
     "state of what has none": Case(file(b"K\x01}b"), "sets the state of 1"),
     "calling a string": Case(file(call(text("os.system"), text(TOUCH))), "calls the string"),

@@ -204,20 +204,20 @@ OTHERS = {
         "samples_per_patch": 11,
         "classes": 7,
     },
-    "audio_bands=3, there 192": {
+    "audio_bands=3, required 192": {
         "kind": "video_autoencoder",
         "video_shape": (2, 8, 8, 3),
         "samples": 32,
         "audio_bands": 3,
         "classes": 7,
     },
-    r"video_max_resolution=\(2, 2, 3\), there \(2, 3, 3\)": {
+    r"video_max_resolution=\(2, 2, 3\), required \(2, 3, 3\)": {
         "kind": "video_autoencoder",
         "video_shape": (2, 8, 12, 3),
         "samples": 32,
         "classes": 7,
     },
-    "query_heads=2, there 8": {"kind": "masked_lm", "query_heads": 2, "embedding_channels": 16},
+    "query_heads=2, required 8": {"kind": "masked_lm", "query_heads": 2, "embedding_channels": 16},
 }
 
 
@@ -234,7 +234,7 @@ def test_choices_without_a_counterpart_are_refused():
         ({"hidden_act": "relu"}, "hidden_act='relu' is not supported; known are gelu, gelu_py"),
         ({"use_query_residual": False}, "use_query_residual=false is not supported"),
         ({"architectures": ["PerceiverModel"]}, "is PerceiverModel; supported are PerceiverForM"),
-        ({"architectures": ["BertModel"]}, "say BertModel.*BertForMaskedLM, ViTForImageCl"),
+        ({"architectures": ["BertModel"]}, "is BertModel.*BertForMaskedLM, ViTForImageCl"),
         ({"architectures": None}, "neither config.json nor the names of the arrays identify"),
         ({"d_latents": "1024"}, "config.json: d_latents='1024' must be a number"),
         ({"num_blocks": True}, "config.json: num_blocks=True must be a number"),
