@@ -125,7 +125,7 @@ def test_what_exists_is_not_overwritten(source, tmp_path, capsys):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "precious").touch()
     assert run("convert", source, tmp_path / "x", "--to", "native") == 1
-    assert "x exists; remove it" in capsys.readouterr().err
+    assert "x already exists; remove it" in capsys.readouterr().err
     assert [x.name for x in (tmp_path / "x").iterdir()] == ["precious"]
 
 

@@ -73,7 +73,7 @@ def test_a_local_folder_is_its_own_mirror(tmp_path):
 def test_a_run_in_a_store_is_told_to_stop_and_goes_on(store, trained, monkeypatch):
     whole = trained("classification")
     with monkeypatch.context() as patch:
-        patch.setattr(preemption.Preemption, "reached", lambda self, step: step == 3)
+        patch.setattr(preemption.Preemption, "should_stop", lambda self, step: step == 3)
         with pytest.raises(Preempted):
             train.loop.run(small(), "gs://bucket/run")
     assert len(read(store / "run/metrics.jsonl")) == 1
