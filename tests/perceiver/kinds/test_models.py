@@ -356,3 +356,10 @@ def test_the_exact_gelu_is_computed_along_each_path(text_spec, draw_params):
     assert 1e-6 < np.abs(exact - tanh).max() / np.abs(exact).max() < 1e-2
     streamed = outputs(activation="gelu_erf", decode_path="streaming", cross_path="streaming")
     np.testing.assert_allclose(streamed, exact, atol=1e-5 * np.abs(exact).max())
+
+
+def test_a_specs_attention_dropout_reaches_the_attention(image_spec):
+    for rate, reason in ((0.0, "separable"), (0.1, "plain, because dropout needs the attention")):
+        model = perceiver.build(image_spec | {"attention_dropout_rate": rate})
+        assert reason in str(model.explain(is_training=True)["stage 1"])
+        assert "separable" in str(model.explain()["stage 1"])
