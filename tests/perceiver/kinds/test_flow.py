@@ -124,5 +124,5 @@ def test_frames_of_another_shape_are_refused(flow_spec, shape, message):
 
 def test_frames_must_be_scaled(flow_spec, frames):
     model = perceiver.build(flow_spec)
-    with pytest.raises(ValueError, match=r"floating in \[-1, 1\], got uint8"):
+    with pytest.raises(ValueError, match=r"floating-point in \[-1, 1\], got uint8"):
         model.check({"frames": frames.astype(np.uint8)})
