@@ -56,7 +56,7 @@ def assert_same_steps(params, expected):
         assert error < TOLERANCE, f"{key}: {error:.1e}"
 
 
-@pytest.mark.parametrize("name", ["images", "masked bytes"])
+@pytest.mark.parametrize("name", [pytest.param("images", marks=pytest.mark.slow), "masked bytes"])
 def test_the_path_of_a_cross_attend_changes_no_step(name):
     _, _, expected, losses = trained(name, "single")
     _, _, params, ours = trained(name, "single", path="plain")
