@@ -64,21 +64,9 @@ def test_the_path_of_a_cross_attend_changes_no_step(name):
     assert_same_steps(params, expected)
 
 
-def by_night(name, placement):  # by day each placement meets another model
-    return pytest.param(name, placement, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize(
-    ("name", "placement"),
-    [
-        ("images", "pmap"),
-        ("masked bytes", "sharded"),
-        by_night("images", "sharded"),
-        by_night("masked bytes", "pmap"),
-        by_night("learned positions", "pmap"),
-        by_night("learned positions", "sharded"),
-    ],
-)
+@pytest.mark.slow  # by day test_placement.py has a toy model, and test_multihost.py the digits
+@pytest.mark.parametrize("placement", ["pmap", "sharded"])
+@pytest.mark.parametrize("name", ["images", "masked bytes", "learned positions"])
 def test_eight_devices_take_the_steps_of_one(name, placement):
     _, _, expected, losses = trained(name, "single")
     run, state, params, ours = trained(name, placement)

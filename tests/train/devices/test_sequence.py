@@ -132,8 +132,10 @@ def test_clips_are_split_by_frames_while_their_short_sound_is_not(rng):
     assert video.endswith("split over the 4 devices of 'sequence'")
     assert "not split: all 4 devices" in audio
     np.testing.assert_allclose(ours, value, rtol=1e-6)
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found, expected
+    jax.tree.map(  # an array's rounding is of the size of its largest elements
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=3e-6 * abs(y).max()),
+        found,
+        expected,
     )
 
 
@@ -150,7 +152,7 @@ def test_the_plan_says_who_attends_to_what():
         return str(experiment.make(smoke(**changes)).task.model.explain()["stage 1"])
 
     assert told(**{"model.cross_path": "separable"}).endswith(
-        "separable, as asked for; split over the 4 devices of 'sequence'"
+        "separable, as requested; split over the 4 devices of 'sequence'"
     )
     assert told().endswith(  # few elements
         "weights for a head; not split: all 4 devices of 'sequence' attends to all"

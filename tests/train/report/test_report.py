@@ -230,7 +230,7 @@ def test_a_resumed_run_hides_what_its_last_life_wrote_beyond_the_checkpoint(tmp_
         report.write(30, {"loss": 0.5})
     rows = [(row["step"], row["loss"]) for row in metrics_log.read(tmp_path / "metrics.jsonl")]
     assert rows == [(10, 10.0), (20, 20.0), (30, 0.5)]
-    assert "removed 1 line of an earlier process" in stream.getvalue()
+    assert "removed 1 line that an earlier process" in stream.getvalue()
     # Within the same second, yet no file was overwritten; and TensorBoard is told to purge.
     assert [step for step, _, _ in scalars(tmp_path)] == [10, 20, 30, 30]
     purges = [e.step for e in events(tmp_path) if e.HasField("session_log")]
