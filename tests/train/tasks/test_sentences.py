@@ -154,7 +154,7 @@ def test_scores_that_never_vary_have_no_correlation():
     ("objective", "fields", "message"),
     [
         ("cosine", {"loss.objective": "classification"}, "2 texts and classes .* has 2 and scores"),
-        ("triplet", {"loss.objective": "negatives"}, "wants 2 texts and no labels.* has 3"),
+        ("triplet", {"loss.objective": "negatives"}, "needs 2 texts and no labels.* has 3"),
         ("negatives", {"loss.objective": "contrast"}, "'contrast' is unknown; choose one of"),
         ("negatives", {"loss.temperature": 0.0}, r"loss\.temperature=0\.0 must be above 0"),
         ("classification", {"model.classes": 5}, r"set model\.classes=3"),
