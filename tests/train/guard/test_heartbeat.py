@@ -54,7 +54,7 @@ def test_other_lives_other_sizes_and_nonsense_are_passed_over(tmp_path):
         ),
         (
             [beat(0, step=18), beat(1, step=18), beat(2, "evaluate", since=5.0)],
-            "host 2 (worker-2, process 4243) is in 'evaluate' of step 17 for 5 s",
+            "host 2 (worker-2, process 4243) has been in 'evaluate' of step 17 for 5 s",
         ),
         (
             [beat(0), beat(1, ago=60.0)],

@@ -23,7 +23,7 @@ def test_a_spike_is_told_with_its_height(rng):
     height = (12.3 - median) / (1.4826 * np.median(abs(last - median)))
     told = feed(SpikeDetector(10.0), [*losses, 12.3, 2.0])
     assert told == {
-        301: f"loss 12.3 of step 301 is {height:.3g} deviations above the median {median:.4g} "
+        301: f"loss 12.3 at step 301 is {height:.3g} deviations above the median {median:.4g} "
         "of the last 200 steps"
     }
 
