@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_told(folder, tmp_path, run, capsys):
         (["--kind=pairs", "--field=text"], "pairs takes 2"),
         (["--field=absent", "--label_field=kind"], "no field 'absent'"),
         (["--field=text", "--label_field=kind", "--folds=31"], "folds=31"),
-        (["--field=text", "--label_field=kind", "--test=no.csv"], "no.csv: there is no such file"),
+        (["--field=text", "--label_field=kind", "--test=no.csv"], "no.csv: no such file"),
     ):
         with pytest.raises(SystemExit):
             run(*words)

@@ -52,7 +52,7 @@ def runs(monkeypatch):
         return {"accuracy": 0.5, "score": value, "loss": -value, "odd": float("nan")}, {}
 
     monkeypatch.setattr(sweep.loop, "run", run)
-    monkeypatch.setattr(sweep.trained, "from_run", lambda folder: folder)
+    monkeypatch.setattr(sweep.trained_model, "from_run", lambda folder: folder)
     monkeypatch.setattr(sweep.evaluate, "assess", assess)
     return calls, killed, diverging
 
