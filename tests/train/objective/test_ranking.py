@@ -100,7 +100,7 @@ def test_transposed_scores_are_refused(rng):
 
 def test_what_cannot_be_scores_or_labels_is_refused(rng):
     scores, labels = draw(rng)
-    with pytest.raises(ValueError, match="exchanged"):
+    with pytest.raises(ValueError, match="swapped"):
         ranking.rank(labels, scores, classes=CLASSES)
     with pytest.raises(ValueError, match="labels bool"):
         ranking.rank(scores, labels.astype(int), classes=CLASSES)

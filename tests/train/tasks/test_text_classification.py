@@ -213,7 +213,7 @@ def test_one_step_of_each_form(variant, rng):
     form = {"multitask": config.model.multitask} if several else {}
     task = make(names, **form)
     config.optim.update(steps=10, warmup_steps=1)
-    optimizer = experiment.optim.make(config.optim)
+    optimizer = experiment.optimizers.make(config.optim)
     before = step.init_state(task, optimizer, 0, task.model.example_inputs(1), 0.0)
     take = jax.jit(step.make_train_step(task, optimizer, seed=0))
     batch = draw(rng, names)
