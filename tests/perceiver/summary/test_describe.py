@@ -188,7 +188,7 @@ def test_a_run_and_its_exported_model_are_the_same(tmp_path, draw_saved, summari
 
 
 def test_a_small_model_is_counted_in_millions(summarised):
-    expected = f"{summarised['flops']['per_example'] / 1e6:,.3f} MFLOP an example"
+    expected = f"{summarised['flops']['per_example'] / 1e6:,.3f} MFLOP per example"
     assert expected in describe.render("tiny", summarised)
 
 
