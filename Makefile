@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment that the first target makes and fills.
 #
 #   make quickstart                       train a Perceiver IO on handwritten digits and use it
-#   make test                             the test suite of every day, at most 20 minutes on 2 cores
+#   make test                             the test suite of every day
 #   make test-all                         the long tests too
 #   make test PYTHON=python3.13 VENV=.venv-3.13
 #   make help                             all targets
