@@ -13,7 +13,7 @@ import socket
 import jax
 import numpy as np
 
-from configs import audioset, digits, masked_lm, sentences, text_classification
+from configs import digits, sentences
 from train import experiment, loop
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
@@ -39,21 +39,15 @@ def small(**changes):
     return c
 
 
-def _of_one_device(module):
-    def make():
-        c = module.get_config("embedded,smoke")
-        c.placement = "single"
-        return c
-
-    return make
+def _sentences():
+    c = sentences.get_config("embedded,smoke")
+    c.placement = "single"
+    return c
 
 
 CONFIGS = {
     "classification": small,
-    "masked_lm": _of_one_device(masked_lm),
-    "text_classification": _of_one_device(text_classification),
-    "tagging": _of_one_device(audioset),
-    "sentences": _of_one_device(sentences),
+    "sentences": _sentences,
 }
 
 
