@@ -83,7 +83,7 @@ def test_a_forced_path_that_cannot_serve_says_so():
     message = r"'separable' does not apply to segment 'image' with Dense positions.*use path='auto'"
     with pytest.raises(ValueError, match=message):
         choose(table, path="separable")
-    assert choose(table, path="streaming").choices[0].reason == "as asked for"
+    assert choose(table, path="streaming").choices[0].reason == "as requested"
 
 
 def test_an_unknown_path_is_refused():

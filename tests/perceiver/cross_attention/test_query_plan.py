@@ -42,7 +42,7 @@ def test_plans_tell_path_and_reason():
     assert narrow.choices[0].path == "streaming"
     assert planned((64, 2048, 768), latents=(64, 256, 1280), heads=8, qk_channels=256).is_plain
     assert planned(FLOW, grid, path="plain").is_plain
-    assert "as asked for" in str(planned(FLOW, grid, path="shared"))
+    assert "as requested" in str(planned(FLOW, grid, path="shared"))
 
 
 def test_the_plan_changes_at_the_number_of_weights_that_counts():
