@@ -146,3 +146,17 @@ def rng() -> np.random.Generator:
 def key() -> jax.Array:
     """JAX's random key for initialising and applying models, the same for every test."""
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """`trained(name)` is the folder of a run of `runs.CONFIGS`, trained once in the whole suite.
+
+    To be read only: a test that changes a run copies it.
+    """
+    from tests.train import runs  # imports JAX, and what not all tests need
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder of each worker's own, in one of all
+        root = root.parent
+    return lambda name: runs.train_once(name, root / "trained")

@@ -13,6 +13,7 @@ import train.loop
 from data import DatasetInfo
 from data.prepare.synthetic import scenes
 from perceiver.kinds import specs
+from tests.train import runs
 from train import experiment, step
 from train.resolve import resolve
 
@@ -116,6 +117,8 @@ TRAINED = first_of_each({case: form[:-1] for case, form in FORMS.items()})
 SOON = [("audioset", "embedded-video"), ("text_classification", "embedded")]
 PAIRS = first_of_each({case: FORMS[case][:2] for case in [*SOON, *SMOKE]})
 TASKS = first_of_each({case: FORMS[case][0] for case in PAIRS})
+# Tasks of which a run is trained for other tests too.
+SHARED = {case: FORMS[case][0] for case in TASKS if FORMS[case][0] in runs.CONFIGS}
 
 
 @pytest.mark.parametrize(("name", "variant"), by_day(SMOKE, set(first_of_each(FORMS)) - set(PAIRS)))
@@ -136,9 +139,14 @@ def test_its_smoke_form_takes_a_step(name, variant, request):
 
 
 def check_training(config, folder):
-    results = train.loop.run(config, folder)
+    train.loop.run(config, folder)
+    check_run(config.task, folder)
+
+
+def check_run(task, folder):
+    results = runs.results(folder)
     assert results["loss"] > 0
-    if config.task == "masked_lm":  # what counting achieves on the same masks
+    if task == "masked_lm":  # what counting achieves on the same masks
         assert 0 < results["bigram/bits"] < 8
         assert 0 < results["unigram/bits"] < 8
     assert (folder / "curves.png").stat().st_size > 1000
@@ -147,7 +155,11 @@ def check_training(config, folder):
 
 @pytest.mark.parametrize(
     ("name", "variant"),
-    [pytest.param(*case, marks=pytest.mark.core if case in TASKS else ()) for case in PAIRS],
+    [
+        pytest.param(*case, marks=pytest.mark.core if case in TASKS else pytest.mark.slow)
+        for case in PAIRS
+        if case not in SHARED
+    ],
 )
 def test_each_task_trains_each_kind_of_model(name, variant, tmp_path, request):
     """On one device, a single block of layers, few examples: that takes half of the time."""
@@ -158,6 +170,12 @@ def test_each_task_trains_each_kind_of_model(name, variant, tmp_path, request):
     if "blocks" in config.model:
         config.model.blocks = 1
     check_training(config, tmp_path)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("task", SHARED.values())
+def test_a_shared_run_is_complete(task, trained):
+    check_run(task, trained(task))
 
 
 @pytest.mark.slow

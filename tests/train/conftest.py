@@ -1,15 +1,12 @@
-"""What the tests of training share: a toy task (a small Haiku network with a masked loss), runs."""
+"""What the tests of training share: a toy task (a small Haiku network with a masked loss)."""
 
 import dataclasses
-import os
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from tests.train import runs
 
 INPUTS, OUTPUTS, CHANNELS, LAYERS = 5, 7, 64, 3
 
@@ -91,15 +88,3 @@ def assert_trees_close():
             )
 
     return check
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """`trained(name)` is the folder of a run of `runs.CONFIGS`, trained once in the whole suite.
-
-    To be read only: a test that changes a run copies it.
-    """
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder of each worker's own, in one of all
-        root = root.parent
-    return lambda name: runs.train_once(name, root / "trained")

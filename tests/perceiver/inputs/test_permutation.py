@@ -22,6 +22,7 @@ KINDS = {
     "classical": {"head": "mean", "encoders": (0, 1, 1), "processors": (0, 0, 0)},
 }
 PATHS = ("plain", "shared", "streaming")
+BY_DAY = ("shared", "streaming", "plain", "shared")  # the path of each kind; the others by night
 
 
 @pytest.fixture(params=KINDS)
@@ -56,7 +57,15 @@ def test_the_order_never_changes():
     assert not np.array_equal(permutation.order(35, SEED), permutation.order(35, SEED + 1))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("models", "path"),
+    [
+        pytest.param(kind, path, marks=() if path == usual else pytest.mark.slow)
+        for kind, usual in zip(KINDS, BY_DAY, strict=True)
+        for path in PATHS
+    ],
+    indirect=["models"],
+)
 def test_logits_are_those_of_the_unpermuted(models, path, draw_params, rng):
     straight, permuted = (
         perceiver.build(model.spec.to_dict() | {"cross_path": path}) for model in models

@@ -21,10 +21,11 @@ TIMEOUT = 400  # seconds for one set of processes
 BY_DAY = (
     (1, ("1/single",)),
     (2, ("2/pmap<1/single", "2/data-fsdp<2/pmap")),
-    (1, ("1/data-sequence<2/data-fsdp",)),
 )
-# More processes, and hosts that share a sequence; which rows those load tests test_mesh.py too.
+# One process again, more of them, and hosts that share a sequence (test_mesh.py: which rows those
+# load).
 BY_NIGHT = (
+    (1, ("1/data-sequence<2/data-fsdp",)),
     (4, ("4/pmap<1/data-sequence", "4/fsdp<4/pmap", "4/sequence<4/fsdp")),
     (2, ("2/data-sequence<4/sequence",)),
     (1, ("1/pmap<2/data-sequence",)),

@@ -3,6 +3,7 @@
 All tasks are of these forms; test_text_classification.py has a step of each, and of the model's.
 """
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -23,18 +24,20 @@ def sets(tmp_path_factory):
     return root
 
 
-def run(variant, sets, folder):
-    """Trains the variant at a small size; returns its scores, and each task's predictions."""
+def small(variant, sets):
     config = text_classification.shrink(glue.get_config(variant))
     config.data.data_dir = str(sets)
     config.data.update(batch_size=16, eval_batch_size=16)
     config.model.layers = 1
     config.train.epochs = 0.0  # but two steps
     config.placement = "single"
-    loop.run(config, folder)
-    model = trained_model.from_run(folder)
+    return config
+
+
+def scored(model, folder):
+    """Returns the scores of a model, the files about it, and its predictions."""
     broken = BrokenExamples(print)
-    scores, files = evaluate.assess(model, folder / "evaluation", broken)
+    scores, files = evaluate.assess(model, folder, broken)
     _, predictions = evaluate.predict(model.experiment, model.state, broken)
     return scores, files, predictions
 
@@ -50,8 +53,14 @@ def expected(task, label, logits):
 
 
 @pytest.mark.parametrize("variant", ["mnli", "stsb"])
-def test_a_task_is_trained_and_scored(variant, sets, tmp_path):
-    scores, files, found = run(variant, sets, tmp_path / "run")
+def test_a_task_is_scored(variant, sets, rng, tmp_path):
+    """With weights that are drawn: what training starts from has zeros where logits are made."""
+    made = experiment.make(small(variant, sets))
+    state = jax.tree.map(
+        lambda x: rng.normal(scale=0.1, size=x.shape).astype(x.dtype), made.abstract_state()
+    )
+    model = trained_model.TrainedModel(made, made.placement.place(state), source="drawn")
+    scores, files, found = scored(model, tmp_path)
     assert len(found["label"]) == (46 if variant == "mnli" else 23)
     assert scores["score"] == pytest.approx(expected(variant, found["label"], found["logits"]))
     assert np.isfinite(scores["loss"])
@@ -59,7 +68,8 @@ def test_a_task_is_trained_and_scored(variant, sets, tmp_path):
 
 
 def test_all_tasks_are_trained_together(sets, tmp_path):
-    scores, _, found = run("multitask-tokens", sets, tmp_path / "run")
+    loop.run(small("multitask-tokens", sets), tmp_path / "run")
+    scores, _, found = scored(trained_model.from_run(tmp_path / "run"), tmp_path / "evaluation")
     start, each = 0, []
     for number, (task, classes) in enumerate(glue.TASKS.items()):
         rows = found["task"] == number

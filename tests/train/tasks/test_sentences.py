@@ -203,7 +203,6 @@ def test_it_is_trained_and_finds_its_partners(trained):
     assert scores["loss"] == pytest.approx(logged["loss"], rel=1e-5)
     u, v = (found[name].astype(np.float64) for name in ("embedding", "embedding_b"))
     assert retrieval.summary(retrieval.ranks(u, v)).items() <= scores.items()
-    assert 0 <= scores["recall_1"] <= scores["recall_10"] <= 1
     model = perceiver.load(folder)
     assert model.embed(["one text", "another", "a third"]).shape == (3, 32)
     assert dataclasses.asdict(model.spec)["pooling"] == "mean"
