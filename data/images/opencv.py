@@ -11,7 +11,7 @@ import struct
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from perceiver.media import images
 
@@ -23,12 +23,12 @@ _REDUCED = {1: 0, 2: 16, 4: 32, 8: 64}  # divisor of the sides -> bits of cv2.IM
 # Frames that libjpeg decodes: baseline, extended and progressive, with Huffman codes.
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # beyond, Pillow warns or refuses
-# As stored: Pillow does not turn pictures by their EXIF orientation either.
+# As stored: `jpeg_size` leaves pictures that are to be turned to Pillow.
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def jpeg_size(image: bytes | np.ndarray) -> tuple[int, int] | None:
-    """Returns (width, height) of a JPEG of grey or three colours; None for anything else.
+    """Returns (width, height) of an upright JPEG of grey or three colours; None for anything else.
 
     Its header is read here: opening a file with Pillow takes a twentieth of the whole example.
     """
@@ -41,8 +41,23 @@ def jpeg_size(image: bytes | np.ndarray) -> tuple[int, int] | None:
             _, bits, height, width, colours = struct.unpack_from(">HBHHB", image, place + 2)
             plain = bits == 8 and colours in (1, 3) and 0 < width * height <= _MOST_PIXELS
             return (width, height) if plain else None
-        place += 2 + int.from_bytes(image[place + 2 : place + 4])
+        end = place + 2 + int.from_bytes(image[place + 2 : place + 4])
+        if marker == 0xE1 and _orientation(image[place + 4 : end]) != 1:
+            return None
+        place = end
     return None
+
+
+def _orientation(segment: bytes) -> int:
+    """Returns the EXIF orientation in an APP1 segment of a JPEG; 1 is upright, or not told."""
+    if not segment.startswith(b"Exif\0\0"):
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return exif.get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged
+        return 1
 
 
 def decode_crop(

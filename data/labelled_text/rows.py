@@ -3,11 +3,11 @@
     rows:FILE.csv             also .tsv, .txt (with tabs) and .jsonl, and each of them with .gz
     rows:FOLDER               with train.csv and validation.csv (or any of the endings above)
 
-Of a single file every tenth good row is held out, or `data.split_field` names the column that says
-of each row whether it is for training or validation. `data.text_fields` names the column of the
-text, or the two of a pair, and `data.label_field` that of the label. Labels are classes, in the
-order of their names (of their values, if they are whole numbers); with `data.regression` they are
-numbers.
+Of a single file a tenth of each class is held out, drawn once and for all, or `data.split_field`
+names the column that says of each row whether it is for training or validation. `data.text_fields`
+names the column of the text, or the two of a pair, and `data.label_field` that of the label. Labels
+are classes, in the order of their names (of their values, if they are whole numbers); with
+`data.regression` they are numbers.
 
 A row that cannot be used is left out, told with its line and reason, and counted; more than
 `data.broken_limit` in a file end the run.
@@ -15,9 +15,12 @@ A row that cannot be used is left out, told with its line and reason, and counte
 
 import dataclasses
 import functools
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from data.dataset import Dataset, DatasetInfo, Example
 from data.labelled_text import labelled_text, tables
@@ -101,13 +104,15 @@ def _scan(files, changed, fields, label_field, regression, split_field, named, l
     del changed  # makes an edited file another one
 
     parse = _parser(fields, label_field, split_field, regression)
-    by_split = {split: tables.read(file, parse, limit) for split, file in files}
+    columns = [name for name in (*fields, label_field, split_field) if name]
+    by_split = {split: tables.read(file, parse, limit, columns) for split, file in files}
     names = dict(files)
     if split_field:
         rows = [row for split in by_split.values() for row in split]
         by_split = _by_name(rows, split_field, *named)
     elif "validation" not in by_split:
-        by_split = tables.held_out(by_split["train"])
+        classes = label_field and not regression
+        by_split = tables.held_out(by_split["train"], lambda row: classes and row.label)
     for split, rows in by_split.items():
         if not rows:
             raise ValueError(f"{names.get(split, names['train'])} has no usable rows for {split}")
@@ -137,7 +142,8 @@ def _parser(
         if wrong:
             return wrong
         label, split = (
-            str(record[name]).strip() if name else "" for name in (label_field, split_field)
+            unicodedata.normalize("NFC", str(record[name]).strip()) if name else ""
+            for name in (label_field, split_field)
         )
         if label_field and regression and not tables.is_number(label):
             return f"{label_field!r} is not a number: {label!r}"[:200]
@@ -165,7 +171,8 @@ def read_file(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     parse = _parser(tuple(fields), label_field, "", regression)
-    rows = tables.read(tables.files(f"rows:{path}")["train"], parse, limit)
+    columns = [name for name in (*fields, label_field) if name]
+    rows = tables.read(tables.files(f"rows:{path}")["train"], parse, limit, columns)
     if not rows:
         raise ValueError(f"{path} has no usable rows")
     return rows
@@ -216,4 +223,14 @@ def _check_classes(classes: Sequence[str], validation: Sequence[Row], names: dic
         raise ValueError(
             f"{names.get('validation', names['train'])}, line {unknown.line}: no training row has "
             f"the class {unknown.label!r}; remove this row, or add training rows of that class"
+        )
+    held = {row.label for row in validation}
+    unseen = [name for name in classes if name not in held]
+    if unseen:
+        logging.warning(
+            "%s: no row of %d of the %d classes (%s ...): their accuracy is not measured",
+            names.get("validation", names["train"]),
+            len(unseen),
+            len(classes),
+            ", ".join(unseen[:3]),
         )

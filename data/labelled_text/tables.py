@@ -4,37 +4,46 @@ A row that cannot be used is left out, told with its line and reason, and counte
 of them in a file are an error.
 """
 
+import codecs
 import csv
 import gzip
+import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")  # .txt: cells between tabs, as .tsv
 HELD_OUT = 10  # of a single file one good row in so many
 _MAX_CELL = 2**17  # characters: a quote that never ends shall not swallow a table
+_SEPARATORS = ",;\t|"  # of a .csv, the usual first
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
 # What people call a split, the preferred name first.
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "trial", "test")}
 
 
-def read(path: Path, parse: Callable[[dict, int], Any], limit: int) -> list[Any]:
+def read(
+    path: Path, parse: Callable[[dict, int], Any], limit: int, fields: Sequence[str] = ()
+) -> list[Any]:
     """Returns what `parse(record, line)` makes of the rows; tells and counts those that it refuses.
 
     Args:
       path: of the file.
       parse: returns a row, or in words why there is none.
       limit: rows that may be left out.
+      fields: columns that a table must have.
 
     Raises:
-      ValueError: more of them are.
+      ValueError: more of them are, a column is missing, or the file cannot be read to its end.
     """
     rows, left_out = [], []
-    for line, record in records(path):
+    for line, record in records(path, fields):
         parsed = record if isinstance(record, str) else parse(record, line)
         if isinstance(parsed, str):
             left_out.append(f"line {line}: {parsed}")
@@ -69,22 +78,46 @@ def problem(record: dict, texts: Sequence[str], others: Sequence[str]) -> str | 
             return f"{name!r} is not text: {text!r}"[:200]
         if not text.strip():
             return f"{name!r} is empty"
-        if "\ufffd" in text:
-            return f"{name!r} is not valid UTF-8"
+        if wrong := undecoded(text):
+            return f"{name!r} {wrong}"
     for name in others:
         value = record[name]
         if isinstance(value, dict | list):
             return f"{name!r} is not a label: {value!r}"[:200]
         if not str(value).strip():
             return f"{name!r} is empty"
+        if str(value).strip().lower() == "nan":
+            return f"{name!r} is missing: {value}"
+        if wrong := undecoded(str(value)):
+            return f"{name!r} {wrong}"
     return None
 
 
-def held_out(rows: Sequence[Any]) -> dict[str, list[Any]]:
-    """Splits the rows of a single file: every tenth is held out."""
+def undecoded(text: str) -> str:
+    """Returns what is wrong with the characters of a text; empty if nothing is."""
+    if "\ufffd" in text:
+        return "is not valid UTF-8: convert the file, as by iconv -f latin1 -t utf-8"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "has half a character (a lone surrogate, such as \\ud83d)"
+    return ""
+
+
+def held_out(rows: Sequence[Any], label: Callable[[Any], Hashable]) -> dict[str, list[Any]]:
+    """Splits the rows of a single file: of each label a tenth is held out, drawn, one at least.
+
+    The same rows whenever the file is the same. Where labels are classes of one row each, or are
+    numbers, `label` returns the same for all rows.
+    """
+    by_label: dict[Hashable, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_label.setdefault(label(row), []).append(index)
+    rng, out = np.random.default_rng(0), set()
+    for indices in by_label.values():
+        size = max(1, round(len(indices) / HELD_OUT)) if len(indices) > 1 else 0
+        out.update(rng.permutation(indices)[:size].tolist())
     return {
-        "train": [row for i, row in enumerate(rows, start=1) if i % HELD_OUT],
-        "validation": list(rows[HELD_OUT - 1 :: HELD_OUT]),
+        "train": [row for index, row in enumerate(rows) if index not in out],
+        "validation": [row for index, row in enumerate(rows) if index in out],
     }
 
 
@@ -102,11 +135,11 @@ def files(source: str) -> dict[str, Path]:
         return {"train": path}
     if not path.is_dir():
         raise FileNotFoundError(f"data.source {source}: no such file or folder")
-    by_split = {}
+    by_split, there = {}, {file.name.lower(): file for file in path.iterdir() if file.is_file()}
     for split, names in SPLITS.items():
         endings = itertools.product(names, SUFFIXES, ("", ".gz"))
-        candidates = (path / "".join(parts) for parts in endings)
-        by_split[split] = next((file for file in candidates if file.is_file()), None)
+        candidates = (there.get("".join(parts)) for parts in endings)
+        by_split[split] = next((file for file in candidates if file is not None), None)
         if by_split[split] is None:
             raise FileNotFoundError(
                 f"{path} has no {split} file: name one {split}{' or '.join(SUFFIXES)}, or give a "
@@ -115,34 +148,89 @@ def files(source: str) -> dict[str, Path]:
     return by_split
 
 
-def records(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """Yields (line, {field: value}, or what is wrong with the line)."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    # Invalid bytes are seen by the row that holds them: one of them shall not end the file.
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-        if _suffix(path) == ".jsonl":
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _json(line)
+def records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, dict | str]]:
+    """Yields (line, {field: value}, or what is wrong with the line).
+
+    Args:
+      path: of the file: UTF-8, or UTF-16 with its mark.
+      fields: columns that a table must have.
+
+    Raises:
+      ValueError: a column is missing, or the file cannot be read to its end; says what is there.
+    """
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rb") as content:
+            wide = content.read(2) in _UTF_16
+            content.seek(0)
+            encoding = "utf-16" if wide else "utf-8-sig"
+            # Invalid bytes are seen by the row that holds them: one shall not end the file.
+            file = io.TextIOWrapper(content, encoding, errors="replace", newline="")
+            yield from _json_lines(file) if _suffix(path) == ".jsonl" else _rows(path, file, fields)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read to its end: {error}; it is cut short or no gzip file: copy or "
+            "pack it again"
+        ) from error
+
+
+def _json_lines(file: io.TextIOWrapper) -> Iterator[tuple[int, dict | str]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            yield number, _json(line)
+
+
+def _rows(
+    path: Path, file: io.TextIOWrapper, fields: Sequence[str]
+) -> Iterator[tuple[int, dict | str]]:
+    csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
+    first = file.readline()
+    dialect = dialect_of(first, _suffix(path))
+    reader = csv.reader(itertools.chain([first], file), **dialect)
+    header = [name.strip() for name in next(reader, [])]
+    missing = [name for name in fields if name not in header]
+    if missing:
+        separator = {"\t": "tabs", ",": "commas"}.get(dialect["delimiter"], dialect["delimiter"])
+        raise ValueError(
+            f"{path} has no column {' or '.join(map(repr, missing))}: its first line, names of "
+            f"columns between {separator}, has {', '.join(map(repr, header))}"[:400]
+            + ". Set data.text_fields and data.label_field to its names; a table without names "
+            "needs a first line with them"
+        )
+    while True:
+        line = reader.line_num + 1  # where the row begins: a quoted text may span lines
+        try:
+            cells = next(reader)
+        except StopIteration:
             return
-        csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
-        reader = csv.reader(file, delimiter="\t" if _suffix(path) in (".tsv", ".txt") else ",")
-        header = next(reader, [])
-        while True:
-            line = reader.line_num + 1  # where the row begins: a quoted text may span lines
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # a cell longer than the limit
-                yield line, str(error)
-                continue
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                yield line, f"{len(cells)} cells, but the header has {len(header)}"
-            else:
-                yield line, dict(zip(header, cells, strict=True))
+        except csv.Error as error:  # a cell longer than the limit
+            yield line, str(error)
+            continue
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield line, f"{len(cells)} cells, but the header has {len(header)}"
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def dialect_of(header: str, suffix: str) -> dict[str, Any]:
+    """Returns how a table is to be read, as options of `csv.reader`, by its first line.
+
+    Between tabs quotation marks are text, as in GLUE and most such files, unless names of columns
+    are quoted too. A .csv has the separator that makes the most columns, commas where it is equal.
+    """
+    if suffix in (".tsv", ".txt"):
+        if header.startswith('"'):
+            return {"delimiter": "\t", "strict": True}
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+
+    def columns(separator: str) -> int:
+        return len(next(csv.reader([header], delimiter=separator), []))
+
+    separator = max(_SEPARATORS, key=columns)
+    # strict: a quote that is closed by the next row's, and swallows what lies between, is a fault
+    return {"delimiter": separator, "skipinitialspace": True, "strict": True}
 
 
 def _json(line: str) -> dict | str:
@@ -154,7 +242,8 @@ def _json(line: str) -> dict | str:
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    packed = path.suffix.lower() == ".gz"
+    return (Path(path.stem).suffix if packed else path.suffix).lower()
 
 
 def is_number(text: str) -> bool:

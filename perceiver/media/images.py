@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 # Of ImageNet's training set, per channel, for values in [0, 1]; of the released evaluation.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,6 +20,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_FRACTION = 224 / 256  # of the shorter side
 
 _MODES = {1: "L", 3: "RGB"}
+# Grey of more than 8 bits, which Pillow's `convert` would clip at 255.
+_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+_16_BITS_AS_I = ("PNG", "PPM")  # formats whose 16 bits some versions of Pillow read as 32
 # What Pillow's decoders raise when a file is no picture, damaged, cut short or absurdly large.
 _UNREADABLE = (
     OSError,
@@ -38,17 +41,19 @@ class BrokenImage(ValueError):  # noqa: N818 - said of the picture, not of the p
 def to_pil(
     image: bytes | np.ndarray | str | os.PathLike | Image.Image, channels: int
 ) -> Image.Image:
-    """Returns a picture as a Pillow image of 1 (grey) or 3 channels.
+    """Returns a picture as a Pillow image of 1 (grey) or 3 channels, as viewers show it.
 
-    Encoded pictures whose mode already fits stay undecoded until `to_array` or `resize` needs
-    their pixels.
+    It is turned by its EXIF orientation, what is transparent lies on white, and 16 bits of grey
+    become the upper 8 of them. Encoded pictures that need nothing of this, and whose mode already
+    fits, stay undecoded until `to_array` or `resize` needs their pixels.
 
     Args:
       image: encoded bytes, uint8 pixels [H, W, C'], a Pillow image, or a file.
       channels: 1 or 3.
 
     Raises:
-      BrokenPicture: a file or bytes that do not decode.
+      BrokenImage: a file or bytes that do not decode, or grey in 32 bits or floats, of which
+        nothing says where white is.
       ValueError: other channels, or an array that is no picture.
       FileNotFoundError: no such file.
     """
@@ -69,10 +74,21 @@ def to_pil(
             encoded = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
             picture = Image.open(io.BytesIO(encoded))
         picture.filename = what
-    if picture.mode == _MODES[channels]:
-        return picture
-    with _decoding(_described(picture)):
-        return picture.convert(_MODES[channels])
+    opened, what, mode = picture, _described(picture), _MODES[channels]
+    with _decoding(what):
+        if _orientation(picture) != 1:
+            picture = ImageOps.exif_transpose(picture)
+        if picture.mode in _DEEP:
+            picture = _of_8_bits(picture)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            ground = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(ground, picture)
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+    if picture is not opened:
+        picture.filename = what
+    return picture
 
 
 def to_array(picture: Image.Image) -> np.ndarray:  # [H, W, C] uint8
@@ -87,7 +103,7 @@ def resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, ...]) ->
     """Returns the box (left, top, right, bottom) at (height, width): uint8 [H, W, C].
 
     Raises:
-      BrokenPicture: the picture was still encoded, and does not decode.
+      BrokenImage: the picture was still encoded, and does not decode.
     """
     height, width = size
     with _decoding(_described(picture)):
@@ -122,9 +138,28 @@ def _at_255(*parts: tuple[float, ...]) -> tuple[np.ndarray, ...]:  # each [C] fl
     return tuple(np.multiply(part, 255).astype(np.float32) for part in parts)
 
 
+def _orientation(picture: Image.Image) -> int:
+    """Returns the EXIF orientation; 1 is upright, also where what a camera wrote is damaged."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
+
+
+def _of_8_bits(picture: Image.Image) -> Image.Image:
+    """Returns the upper 8 of a picture's 16 bits of grey; ValueError if it may have others."""
+    if picture.mode in ("I", "F") and picture.format not in _16_BITS_AS_I:
+        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        raise ValueError(
+            f"its grey values are {kind}, and nothing says which is white; scale them to 0...255 "
+            "and save them with 8 bits, or to 0...65535 with 16"
+        )
+    return Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
+
+
 @contextlib.contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Turns the errors of Pillow's decoders into BrokenPicture."""
+    """Turns the errors of Pillow's decoders into BrokenImage."""
     try:
         yield
     except FileNotFoundError as error:

@@ -124,6 +124,21 @@ def timed(frames: Iterable[Any], frames_per_second: float) -> Iterator[tuple[flo
         yield time - start + 1 / frames_per_second, None
 
 
+def upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """Returns a frame's pixels [H, W, ...] as players show them: turned, mirrored, or as they are.
+
+    A telephone stores what its sensor sees, and beside it a display matrix (a, b, c, d): the pixel
+    at (x, y) is shown at (a x + c y, b x + d y). Of its angles the nearest right one counts.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
 def pyav() -> Any:
     """Returns the module `av`.
 
@@ -148,7 +163,7 @@ def _frames(container, size, frames_per_second, seconds) -> np.ndarray:
     moments = timed(container.decode(video=0), frames_per_second)
     for frame in itertools.islice(shown(moments, frames_per_second), wanted):
         if frame is not last:
-            fitted, last = _fit(frame.to_ndarray(format="rgb24"), size), frame
+            fitted, last = _fit(upright(frame.to_ndarray(format="rgb24"), frame), size), frame
         frames.append(fitted)
     return np.stack(frames) if frames else np.empty((0, *size, 3), np.uint8)
 

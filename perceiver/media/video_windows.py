@@ -149,7 +149,8 @@ def _pictures(container, shape: Shape) -> Iterator[np.ndarray]:
     moments = video_files.timed(container.decode(video=0), shape.frames_per_second)
     for frame in video_files.shown(moments, shape.frames_per_second):
         if frame is not last:
-            picture = images.to_pil(frame.to_ndarray(format="rgb24"), 3)
+            pixels = video_files.upright(frame.to_ndarray(format="rgb24"), frame)
+            picture = images.to_pil(pixels, 3)
             box = images.central_box(picture, images.CROP_FRACTION, aspect=aspect)
             fitted, last = images.resize(picture, shape.size, box)[None], frame
         yield fitted

@@ -12,8 +12,17 @@ from perceiver.kinds import specs
 from perceiver.kinds.models import Model, build
 from perceiver.kinds.resize import resize
 from perceiver.pretrained.runner import Runner
-from perceiver.pretrained.use import clips, flow, image, maps, sentences, text, text_classes, video
-from perceiver.pretrained.use.items import several
+from perceiver.pretrained.use import (
+    clips,
+    flow,
+    image,
+    items,
+    maps,
+    sentences,
+    text,
+    text_classes,
+    video,
+)
 from perceiver.weights import formats, native
 
 # What each kind of model can do besides `__call__`, `embed`, `attention_maps`, `save`.
@@ -90,7 +99,9 @@ class Pretrained:
           ValueError: nothing is masked, a text is too long, or this is no masked_lm.
         """
         self._require("fill_mask")
-        if several(texts):
+        texts = items.plain(texts)
+        items.texts(texts)
+        if items.several(texts):
             return text.fill_mask(self.runner, texts, self.usage, spans=spans, top_k=top_k)
         spans = None if spans is None else [spans]
         return text.fill_mask(self.runner, [texts], self.usage, spans=spans, top_k=top_k)[0]
@@ -110,13 +121,14 @@ class Pretrained:
           FileNotFoundError, ValueError: no picture, an empty text, or a model of another kind.
         """
         self._require("classify")
+        inputs = items.plain(inputs)
         if self.kind == "text_classifier":
             results = text_classes.classify(self.runner, inputs, self.usage, top_k=top_k, task=task)
             return results if text_classes.several(inputs) else results[0]
         if task:
             raise ValueError(f"task={task!r}: an image classifier has only one task")
         results = image.classify(self.runner, inputs, self.usage, top_k=top_k)
-        return results if several(inputs) else results[0]
+        return results if items.several(inputs) else results[0]
 
     def compare(self, first, second, *, top_k: int = 5):
         """Tells how alike two texts are: `use.sentences.Compared`, or a list of them.
@@ -130,7 +142,8 @@ class Pretrained:
           ValueError: an empty text, different numbers, or this is no sentence_encoder.
         """
         self._require("compare")
-        if not several(first):
+        first, second = items.plain(first), items.plain(second)
+        if not items.several(first):
             return sentences.compare(self.runner, [(first, second)], self.usage, top_k=top_k)[0]
         if len(first) != len(second):
             raise ValueError(
@@ -153,8 +166,9 @@ class Pretrained:
           FileNotFoundError, ValueError: no picture, sizes that differ, or this is no optical_flow.
         """
         self._require("flow")
+        frame1, frame2 = items.plain(frame1), items.plain(frame2)
         results = flow.flow(self.runner, frame1, frame2, self.usage, overlap=overlap)
-        return results if several(frame1) else results[0]
+        return results if items.several(frame1) else results[0]
 
     def tag(self, source, audio=None, *, hop: float | None = None, top_k: int = 5) -> clips.Tagged:
         """Tells what is seen and heard in a video or sound of any length, and when.
@@ -201,7 +215,7 @@ class Pretrained:
         """
         texts_only = inputs and not isinstance(inputs[0], dict)
         if self.kind == "sentence_encoder" and pool is np.mean and texts_only:
-            return sentences.embed(self.runner, *inputs, self.usage)
+            return sentences.embed(self.runner, *map(items.plain, inputs), self.usage)
         prepared = self._prepare(*inputs)
         latents = self.runner.encode(prepared).astype(np.float32)
         if pool is None:
@@ -243,6 +257,7 @@ class Pretrained:
             )
         if isinstance(given[0], dict):
             return {name: np.asarray(x) for name, x in given[0].items()}
+        given = [None if item is None else items.plain(item) for item in given]
         return PREPARE[self.kind](self.spec, self.usage, *given)
 
     def _require(self, task: str) -> None:

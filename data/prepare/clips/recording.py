@@ -151,7 +151,8 @@ class _Encoder:
         planes = self._scale.reformat(
             frame, *self._size, "yuv420p", dst_colorspace="ITU601", threads=1
         ).to_ndarray()
-        return encode_jpeg(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420))
+        pixels = video_files.upright(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420), frame)
+        return encode_jpeg(np.ascontiguousarray(pixels))
 
 
 class _Track:

@@ -1,9 +1,61 @@
-"""One thing or several."""
+"""One thing or several, as Python users have them at hand."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+_TAKEN = (
+    "texts (str or UTF-8 bytes), files, open files, encoded bytes, Pillow images, arrays (NumPy's, "
+    "or what NumPy takes, such as JAX's and PyTorch's), or a list, Series or generator of these"
+)
+
+
+def plain(given: Any) -> Any:
+    """Returns what a user gave as strings, bytes, paths, pictures, arrays, or a list of these.
+
+    Open files are read; arrays of other libraries become NumPy's; arrays of strings, generators and
+    sets become lists. A tuple stays one, for it is a pair.
+
+    Raises:
+      ValueError: none of these, or an empty list.
+    """
+    if isinstance(given, str | bytes | os.PathLike | Image.Image):
+        return given
+    if isinstance(given, bytearray | memoryview):
+        return bytes(given)
+    if callable(getattr(given, "read", None)):
+        return given.read()
+    if hasattr(given, "__array__"):
+        given = np.asarray(given)
+        if given.dtype.kind not in "OUST":
+            if not given.size:
+                raise ValueError(f"an array {given.shape} has nothing in it")
+            return given
+        given = given.tolist()  # texts, of any dtype
+        return plain(given)
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"cannot read {type(given).__name__} {given!r}"[:100] + f": give {_TAKEN}")
+    items = [plain(item) for item in given]
+    if not items:
+        raise ValueError("there is nothing in the list: give at least one")
+    return tuple(items) if isinstance(given, tuple) else items
+
+
+def texts(given: Any) -> None:
+    """Refuses what is no text, nor a list or pair of texts.
+
+    Raises:
+      ValueError: names its place and what it is.
+    """
+    for number, item in enumerate(given if isinstance(given, list) else [given]):
+        for part in item if isinstance(item, tuple) else [item]:
+            if not isinstance(part, str | bytes):
+                what = type(part).__name__
+                what += f" {part.dtype} {part.shape}" if isinstance(part, np.ndarray) else ""
+                raise ValueError(f"text {number} must be str or UTF-8 bytes, got {what}")
 
 
 def several(given: Any) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from perceiver.kinds import specs
 from perceiver.pretrained.runner import Runner
-from perceiver.pretrained.use import image
+from perceiver.pretrained.use import image, items
 from perceiver.pretrained.use.items import listed
 from perceiver.text import coders, lengths, sequences
 
@@ -86,6 +86,7 @@ def compare(
 def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:
     if not len(texts):
         raise ValueError("give at least one text")
+    items.texts(list(texts))
     coder, rows = coders.of_usage(usage), []
     for number, text in enumerate(texts):
         ids = coder.encode(text)

@@ -7,7 +7,7 @@ import numpy as np
 
 from perceiver.kinds import specs
 from perceiver.pretrained.runner import Runner
-from perceiver.pretrained.use import image
+from perceiver.pretrained.use import image, items
 from perceiver.text import coders, lengths, sequences
 
 Text = str | bytes
@@ -39,6 +39,7 @@ def prepare(
     texts = texts if several(texts) else [texts]
     if not texts:
         raise ValueError("give at least one text")
+    items.texts(list(texts))
     rows = []
     for number, given in enumerate(texts):
         parts = [coder.encode(part) for part in (given if isinstance(given, tuple) else [given])]

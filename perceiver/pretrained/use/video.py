@@ -93,9 +93,20 @@ def fit(video: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def mono(audio: np.ndarray) -> np.ndarray:
-    """Brings int16 or floating [S] or [S, channels] to float32 [S] in [-1, 1]."""
+    """Brings int16 or floating [S] or [S, channels] to float32 [S] in [-1, 1].
+
+    Raises:
+      ValueError: nothing in it, more channels than samples, another dtype, or values out of range.
+    """
+    if not audio.size:
+        raise ValueError(f"audio {audio.shape} has nothing in it")
     if audio.dtype == np.int16:
         audio = audio / np.float32(2**15)
+    if audio.ndim == 2 and audio.shape[0] < audio.shape[1]:
+        raise ValueError(
+            f"audio must be [samples] or [samples, channels], got {audio.shape}: {audio.shape[0]} "
+            f"samples of {audio.shape[1]} channels; if it is [channels, samples], give audio.T"
+        )
     if audio.ndim == 2:
         audio = audio.mean(axis=-1)
     if audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):

@@ -80,11 +80,21 @@ def test_a_large_crop_comes_reduced_but_large_enough(photo, divisor):
     assert decibels(opencv.resize(crop, size), np.asarray(full)) > 30  # shifted by under a pixel
 
 
-def test_orientation_is_left_as_stored(photo):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    encoded = encode(photo, exif=exif)
-    assert opencv.decode_crop(encoded, (0, 0, 101, 67), _SIZE).shape == (67, 101, 3)
+def test_a_photo_of_a_telephone_is_upright_in_training_and_evaluation(photo, rng):
+    exif, whole = Image.Exif(), {"area": (1.0, 1.0), "attempts": 0}
+    exif[0x0112] = 6  # turned by 90 degrees
+    turned, encoded = encode(photo, exif=exif), encode(photo)
+    assert opencv.jpeg_size(turned) is None
+    upright = preprocessing.InceptionCrop(_SIZE, 3, **whole)({"image": encoded}, rng)["image"]
+    found = preprocessing.InceptionCrop(_SIZE, 3, **whole)({"image": turned}, rng)["image"]
+    sides = 393, 393
+    assert upright.shape[0] < 393  # reduced by OpenCV
+    assert found.shape[:2] == sides
+    pixels = np.asarray(Image.open(io.BytesIO(encoded)))[:, (517 - 393) // 2 :][:, :393]
+    np.testing.assert_array_equal(found, np.rot90(pixels, -1))
+    straight = preprocessing.CentralCrop(_SIZE, 3)({"image": encoded}, rng)["image"]
+    central = preprocessing.CentralCrop(_SIZE, 3)({"image": turned}, rng)["image"]
+    assert decibels(central, np.rot90(straight, -1)) > 30  # the odd pixel is on another side
 
 
 @pytest.mark.parametrize("shrink", [0.4, 0.9, 1.0, 1.1, 1.3, 1.5, 1.7, 1.9])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data.prepare.clips import clip_status, recording
-from perceiver.media import video_files
+from perceiver.media import video_files, video_windows
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install av")
 
@@ -288,3 +288,46 @@ def test_missing_pyav_is_told(monkeypatch, clip):
     monkeypatch.setattr(video_files, "pyav", missing)
     with pytest.raises(ImportError, match="PyAV"):
         recording.record(clip, 0, 2)
+
+
+# Display matrices (a, b, c, d) of a file, and what players make of the stored pixels.
+MATRICES = {
+    "as stored": ((1, 0, 0, 1), lambda x: x),
+    "a telephone upright": ((0, 1, -1, 0), lambda x: np.rot90(x, -1)),
+    "upside down": ((-1, 0, 0, -1), lambda x: x[::-1, ::-1]),
+    "a telephone on its head": ((0, -1, 1, 0), lambda x: np.rot90(x)),
+    "a mirror": ((-1, 0, 0, 1), lambda x: x[:, ::-1]),
+    "a mirror below": ((1, 0, 0, -1), lambda x: x[::-1]),
+    "a mirror, turned": ((0, 1, 1, 0), lambda x: x.swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize(("matrix", "shown"), MATRICES.values(), ids=MATRICES)
+def test_a_video_is_turned_as_players_turn_it(tmp_path, matrix, shown):
+    """By all three readers: whole files, windows, and the preparation of data."""
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:24, :32], stored[:24, 32:], stored[24:, :32] = (230, 0, 0), (0, 230, 0), (0, 0, 230)
+    file = tmp_path / "clip.mp4"
+    video_files.write(
+        file, np.repeat(stored[None], 10, axis=0), frames_per_second=25, sample_rate=48_000
+    )
+    content = bytearray(file.read_bytes())
+    place = content.find(b"tkhd") + 44
+    a, b, c, d = (x << 16 for x in matrix)
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    file.write_bytes(content)
+
+    def quarters(pixels):
+        h, w = pixels.shape[0] // 4, pixels.shape[1] // 4
+        return np.asarray(pixels, int)[[h, h, -h, -h], [w, -w, w, -w]]
+
+    video, _ = video_files.read(file, (32, 32), frames_per_second=25, sample_rate=48_000)
+    shape = video_windows.Shape(
+        frames=4, size=(32, 32), frames_per_second=25, samples=0, sample_rate=48_000
+    )
+    window = next(video_windows.of_file(file, shape, 1.0))
+    recorded = recording.record(file, 0.0, 0.4, is_cut=True)
+    jpeg = np.asarray(Image.open(io.BytesIO(recorded.frames[0])))
+    for found in (video[0], window.video[0], jpeg):
+        np.testing.assert_allclose(quarters(found), quarters(shown(stored)), atol=40)
+    assert jpeg.shape == shown(stored).shape

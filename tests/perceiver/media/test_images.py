@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from perceiver.media import images
 
@@ -72,3 +72,74 @@ def test_a_picture_too_large_to_be_true_is_named(rng, monkeypatch):
     Image.new("L", (50, 50)).save(file, "PNG")
     with pytest.raises(images.BrokenImage, match="exceeds limit of"):
         images.to_pil(file.getvalue(), 1)
+
+
+ORIENTATIONS = {  # what a viewer does with the pixels that are stored
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_picture_is_turned_as_viewers_turn_it(rng, kind, orientation):
+    stored = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    Image.fromarray(stored).save(file, kind, exif=exif, lossless=True)
+    shown = ORIENTATIONS[orientation](stored)
+    for form in (file.getvalue(), Image.open(file)):
+        np.testing.assert_array_equal(images.to_array(images.to_pil(form, 3)), shown)
+
+
+def test_damaged_exif_turns_nothing(rng):
+    file = io.BytesIO()
+    stored = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(stored).save(file, "WEBP", exif=b"Exif\0\0nothing", lossless=True)
+    np.testing.assert_array_equal(images.to_array(images.to_pil(file.getvalue(), 3)), stored)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bits_become_the_upper_8(kind, channels):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, kind)
+    found = images.to_array(images.to_pil(file.getvalue(), channels))
+    np.testing.assert_array_equal(found, np.repeat((ramp >> 8)[..., None], channels, axis=-1))
+
+
+@pytest.mark.parametrize(("dtype", "what"), [("float32", "floating-point"), ("int32", "32-bit")])
+def test_grey_without_a_known_white_is_refused(tmp_path, dtype, what):
+    Image.fromarray(np.full((3, 3), 1, dtype)).save(tmp_path / "depth.tif")
+    with pytest.raises(
+        images.BrokenImage, match=rf"depth\.tif: its grey values are {what}.*0\.\.\.255"
+    ):
+        images.to_pil(tmp_path / "depth.tif", 1)
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+def test_what_is_transparent_lies_on_white(mode, channels, hidden):
+    """Black ink on a ground that nobody sees, whatever colour an editor has given it."""
+    alpha = np.zeros((4, 6), np.uint8)
+    alpha[1:3, 2:4] = 255
+    file = io.BytesIO()
+    grey = np.where(alpha, 17, hidden).astype(np.uint8)
+    if mode in ("P", "L"):
+        Image.fromarray(grey).convert(mode).save(file, "PNG", transparency=hidden)
+    else:
+        picture = Image.fromarray(grey).convert(mode)
+        picture.putalpha(Image.fromarray(alpha))
+        picture.save(file, "PNG")
+    found = images.to_array(images.to_pil(file.getvalue(), channels))
+    expected = np.repeat(np.where(alpha, 17, 255)[..., None], channels, axis=-1)
+    np.testing.assert_array_equal(found, expected)
