@@ -14,6 +14,7 @@ more than augmenting a small image does.
 
 import dataclasses
 import functools
+import signal
 import sys
 
 import grain
@@ -149,9 +150,16 @@ class Batches:
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             pipeline = pipeline.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+                grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2),
+                worker_init_fn=_leave_ctrl_c_to_the_run,
             )
         return iter(pipeline)
+
+
+def _leave_ctrl_c_to_the_run(index: int, workers: int) -> None:
+    """Ignores what a terminal sends to all its processes: the run still needs batches to stop."""
+    del index, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclasses.dataclass(frozen=True)

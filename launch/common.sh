@@ -91,5 +91,8 @@ join() {
 
 # Whether a run that ended with this code is to be restarted: it was preempted, it hung
 # (another host is gone), a signal killed it (128 + signal; JAX aborts so when it loses a host),
-# or the connection broke (255). Other codes are final: what the message says has to change.
-again() { [ "$1" = "$PREEMPTED" ] || [ "$1" = "$HUNG" ] || [ "$1" -ge 128 ]; }
+# or the connection broke (255). Other codes are final: somebody pressed Ctrl-C (130), or what the
+# message says has to change.
+again() {
+  [ "$1" = "$PREEMPTED" ] || [ "$1" = "$HUNG" ] || { [ "$1" -ge 128 ] && [ "$1" != 130 ]; }
+}

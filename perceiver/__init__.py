@@ -10,6 +10,12 @@ Symbols, as in the papers:
 Masks are bool, True = real.
 """
 
+if not __debug__:
+    raise ImportError(
+        "perceiver does not run under python -O (PYTHONOPTIMIZE): Haiku keeps track of its modules "
+        "in assert statements, which -O leaves out; start Python without it"
+    )
+
 from perceiver import compile_cache
 from perceiver.cross_attention import Sequence
 from perceiver.kinds import released, specs

@@ -30,5 +30,5 @@ def enable_if_possible() -> None:
     """Enables it for a command, which goes on without where its folder cannot be written."""
     try:
         enable()
-    except OSError as error:  # slower, but no less right
+    except (OSError, RuntimeError) as error:  # no such home; slower, but no less right
         print(f"compile cache disabled: {error}", file=sys.stderr)

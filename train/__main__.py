@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
     try:
         determinism.apply(_CONFIG.value)
-        compile_cache.enable()
+        compile_cache.enable_if_possible()
         cluster.join(
             _COORDINATOR.value,
             _PROCESSES.value,
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         )
         loop.run(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
     except Preempted as told:
-        _end(told, exit_codes.PREEMPTED)
+        _end(told, exit_codes.STOPPED if told.by_hand else exit_codes.PREEMPTED)
     except (*_EXPECTED, SaveError) as error:
         _end(f"{type(error).__name__}: {error}", 1)
     except Exception as error:

@@ -36,7 +36,7 @@ def run(config: Any, folder: str | os.PathLike, *, profile: str = "") -> dict[st
       NonFiniteError: a loss, gradient or parameter became NaN or infinite; the last good
         checkpoint stays.
       SaveError: saves failed in a row, or the last one did; the last good checkpoint stays.
-      Preempted: the process was told to stop (SIGTERM), and has saved.
+      Preempted: the process was told to stop (SIGTERM, Ctrl-C), and has saved.
     """
     with open_run(config, folder, profile) as (run, state):
         state, results = _train(run, state)
@@ -85,7 +85,7 @@ def _train(run: Run, state: TrainState):
                 run.remote.push()
         if stopping and not (last and evaluated):
             run.saver.finish()
-            raise Preempted(step)
+            raise Preempted(step, by_hand=run.preemption.by_hand)
         if last:
             run.saver.finish()
             return state, results

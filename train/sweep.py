@@ -193,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> None:
         sweep(about, arguments.grid, arguments.workdir, metric=arguments.metric)
     except Preempted as told:
         print(f"\n{told}", file=sys.stderr)
-        sys.exit(exit_codes.PREEMPTED)
+        sys.exit(exit_codes.STOPPED if told.by_hand else exit_codes.PREEMPTED)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"\n{type(error).__name__}: {error}")
     print((arguments.workdir / sweep_table.TABLE).read_text(encoding="utf-8"), end="")

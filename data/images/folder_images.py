@@ -11,6 +11,7 @@ size; evaluation crops as it does photographs.
 """
 
 import dataclasses
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from data.images import labelled_images
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _VALIDATION_NAMES = ("validation", "val", "valid", "dev", "test")
 _HELD_OUT = 10  # one in so many
+# What people call the folder of a split, without a number at its end.
+_SPLITS = {"train", "training", "testing", *_VALIDATION_NAMES}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,18 +155,39 @@ def _class_files(root: Path, folder: Path, ignored: list[str]) -> dict[str, list
         if path.name.startswith(".") or not path.is_dir():
             ignored.append(path.relative_to(root).as_posix())
             continue
-        classes[path.name] = []
+        # A Mac stores é as two characters: the same class all the same.
+        files = classes.setdefault(unicodedata.normalize("NFC", path.name), [])
         for file in sorted(path.iterdir()):
             name = file.relative_to(root).as_posix()
             hidden = file.name.startswith(".")
             is_picture = file.suffix.lower() in SUFFIXES and not hidden and not file.is_dir()
-            (classes[path.name] if is_picture else ignored).append(name)
+            (files if is_picture else ignored).append(name)
+    _check_layout(folder, classes)
     if not classes:
         raise ValueError(
             f"{folder} has no subfolders: it must contain one folder of images per class "
             f"({', '.join(SUFFIXES)}), or `train` and `validation` folders with these"
         )
-    return classes
+    return dict(sorted(classes.items()))
+
+
+def _check_layout(folder: Path, classes: dict[str, list[str]]) -> None:
+    """Raises ValueError where what would be classes are splits, or hold the classes."""
+    names = ", ".join(list(classes)[:5])
+    if any(classes.values()):
+        if all(name.lower().rstrip("0123456789_-") in _SPLITS for name in classes):
+            raise ValueError(
+                f"{folder}: {names} hold images, not one folder per class, so nothing says which "
+                "class an image is of: move the images of each class into a folder of its name, "
+                f"such as {folder / next(iter(classes)) / 'CLASS'}"
+            )
+        return
+    if any(path.is_dir() for name in folder.iterdir() if name.is_dir() for path in name.iterdir()):
+        raise ValueError(
+            f"{folder}: {names} hold folders, not images: if they are splits, set data.train_split "
+            "and data.eval_split to their names; if the classes lie deeper, make data.source "
+            "folder:PATH end there"
+        )
 
 
 def _check_known_classes(train: dict, validation: dict, folder: Path) -> None:

@@ -108,3 +108,15 @@ def test_what_needs_an_extra_names_it(call, extra, monkeypatch):
 
 
 _RATES = {"frames_per_second": 25, "sample_rate": 48_000}
+
+
+def test_python_without_assertions_is_refused():
+    """Haiku pops its frames in them."""
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", "import perceiver"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "perceiver does not run under python -O" in done.stderr

@@ -1,7 +1,11 @@
-"""Preemption: a run that gets SIGTERM saves at the next step and exits with a code that says so."""
+"""Preemption: a run that gets SIGTERM, or Ctrl-C, saves at the next step and ends.
+
+Its exit code says why: after SIGTERM a launcher starts it again, after Ctrl-C nobody should.
+"""
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,13 +14,13 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(Exception):  # noqa: N818 - nothing went wrong
-    """The run was preempted; everything up to `step` is saved."""
+    """The run was told to stop; everything up to `step` is saved."""
 
-    def __init__(self, step: int):
-        super().__init__(
-            f"preempted (SIGTERM): saved at step {step}; run the same command to resume"
-        )
+    def __init__(self, step: int, *, by_hand: bool = False):
+        how = "stopped (Ctrl-C)" if by_hand else "preempted (SIGTERM)"
+        super().__init__(f"{how}: saved at step {step}; run the same command to resume")
         self.step = step
+        self.by_hand = by_hand
 
 
 class Preemption:
@@ -28,6 +32,7 @@ class Preemption:
 
     def __init__(self):
         self._requested = threading.Event()
+        self.by_hand = False  # whether by Ctrl-C
 
     def request(self, *_: object) -> None:
         """Requests a stop of this process (a signal handler); the runtime does so for several."""
@@ -50,25 +55,38 @@ class Preemption:
 
 @contextlib.contextmanager
 def listen() -> Iterator[Preemption]:
-    """Listens for SIGTERM, which schedulers send some time before they kill.
+    """Listens for SIGTERM, which schedulers send some time before they kill, and for Ctrl-C.
 
     A second signal acts as if nobody listened. Outside of the main thread Python allows no handler:
-    the signal then ends the process, as it always does.
+    the signal then ends the process, as it always does; so does Ctrl-C on one of several hosts.
     """
     preemption = Preemption()
     if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield preemption
         return
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def as_before():
+        for number, handler in before.items():
+            # None: it was not set from Python
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def handle(number, frame):
-        del number, frame
-        signal.signal(signal.SIGTERM, before)
+        del frame
+        as_before()
+        if number == signal.SIGINT:
+            preemption.by_hand = True
+            print(
+                "\nCtrl-C: saving after this step; press it again to stop at once, without",
+                file=sys.stderr,
+                flush=True,
+            )
         preemption.request()
 
-    signal.signal(signal.SIGTERM, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield preemption
     finally:
-        signal.signal(signal.SIGTERM, before)
+        as_before()

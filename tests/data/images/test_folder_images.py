@@ -158,3 +158,32 @@ def test_too_few_pictures_to_hold_any_out(tmp_path, config):
     save(tmp_path / "ant" / "a.png")
     with pytest.raises(ValueError, match="no validation images: add some to a folder"):
         data.info(config)
+
+
+def pictures(root, *folders):
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (8, 8)).save(root / folder / f"{i}.png")
+
+
+def test_names_of_a_class_may_be_composed_or_not(tmp_path, make_config):
+    pictures(tmp_path, "train/caf\u00e9", "train/x", "val/cafe\u0301", "val/x")
+    facts = data.info(make_config(source=f"folder:{tmp_path}"))
+    assert facts.labels == ("caf\u00e9", "x")
+    assert facts.examples == {"train": 24, "validation": 24}
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("Training/x", "Training/y", "Testing/x"), "Testing, Training hold folders.*train_split"),
+        (("archive/train/x", "archive/val/x"), "archive hold folders.*classes lie deeper"),
+        (("train", "test1"), "test1, train hold images, not one folder per class"),
+        (("Train", "Val"), "Train, Val hold images"),
+    ],
+)
+def test_another_layout_is_named(tmp_path, make_config, folders, message):
+    pictures(tmp_path, *folders)
+    with pytest.raises(ValueError, match=message):
+        data.info(make_config(source=f"folder:{tmp_path}"))

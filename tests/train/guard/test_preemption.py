@@ -24,17 +24,17 @@ def _no_pictures(monkeypatch):
     monkeypatch.setattr(train.loop, "_finish", lambda *_: None)
 
 
-def tell():
-    os.kill(os.getpid(), signal.SIGTERM)
+def tell(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
 
 
-def tell_in_step(step, monkeypatch):
+def tell_in_step(step, monkeypatch, number=signal.SIGTERM):
     add = MetricWindow.add
 
     def telling(self, at, sums):
         add(self, at, sums)
         if at == step:
-            tell()
+            tell(number)
 
     monkeypatch.setattr(MetricWindow, "add", telling)
 
@@ -73,6 +73,26 @@ def test_a_run_that_is_told_to_stop_again_and_again_loses_nothing(trained, tmp_p
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert train.loop.run(small(), tmp_path) == runs.results(trained("classification"))
     runs.assert_same_run(tmp_path, trained("classification"))
+
+
+def test_ctrl_c_saves_and_the_next_one_stops_at_once(tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        tell_in_step(2, patch, signal.SIGINT)
+        with pytest.raises(Preempted, match=r"stopped \(Ctrl-C\): saved at step 2") as told:
+            train.loop.run(small(), tmp_path)
+    assert told.value.by_hand
+    assert "saving after this step" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def twice(self, at, sums):
+        tell(signal.SIGINT)
+        tell(signal.SIGINT)
+
+    monkeypatch.setattr(MetricWindow, "add", twice)
+    with pytest.raises(KeyboardInterrupt):
+        train.loop.run(small(), tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
 
 
 def test_a_stop_before_the_first_step_saves_nothing(tmp_path, monkeypatch):
