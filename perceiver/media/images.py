@@ -19,6 +19,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_FRACTION = 224 / 256  # of the shorter side
 
+Picture = Image.Image  # Pillow's
 _MODES = {1: "L", 3: "RGB"}
 # Grey of more than 8 bits, which Pillow's `convert` would clip at 255.
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")

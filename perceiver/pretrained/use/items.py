@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from perceiver.media.images import Picture
 
 _TAKEN = (
     "texts (str or UTF-8 bytes), files, open files, encoded bytes, Pillow images, arrays (NumPy's, "
@@ -22,7 +23,7 @@ def plain(given: Any) -> Any:
     Raises:
       ValueError: none of these, or an empty list.
     """
-    if isinstance(given, str | bytes | os.PathLike | Image.Image):
+    if isinstance(given, str | bytes | os.PathLike | Picture):
         return given
     if isinstance(given, bytearray | memoryview):
         return bytes(given)
