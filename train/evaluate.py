@@ -19,6 +19,7 @@ import itertools
 import json
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -148,7 +149,7 @@ def main(words: Sequence[str] | None = None) -> None:
             print(f"notice: {notice}", file=sys.stderr)
         folder = arguments.out
         if folder is None and arguments.workdir and "://" not in arguments.workdir:
-            folder = pathlib.Path(arguments.workdir) / "evaluation"
+            folder = _writable(pathlib.Path(arguments.workdir) / "evaluation")
         results, files = assess(model, folder, broken)
     except (ConnectionError, FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
@@ -167,6 +168,21 @@ def main(words: Sequence[str] | None = None) -> None:
     for what, path in files.items():
         print(f"  {what}: {path}")
     broken.summarise()
+
+
+def _writable(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the folder, made if need be; None, with a notice, where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        print(
+            f"notice: no tables and images, {folder} cannot be written ({error.strerror}): name "
+            "another folder by --out",
+            file=sys.stderr,
+        )
+        return None
 
 
 def _load(arguments: argparse.Namespace, changes: Sequence[str]) -> trained_model.TrainedModel:

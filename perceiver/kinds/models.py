@@ -19,7 +19,11 @@ class Model:
     """Pure functions of one architecture. Inputs are a dict of arrays, see `example_inputs`."""
 
     spec: specs.Spec
-    _transformed: hk.MultiTransformedWithState
+    _transformed: hk.MultiTransformedWithState = dataclasses.field(repr=False)
+
+    def __reduce__(self):
+        """Pickles the spec, of which the functions are made again."""
+        return build, (self.spec.to_dict(),)
 
     def init(self, rng: jax.Array):
         """Returns (params, state), each `{module path: {name: array}}`; run it in `jax.jit`."""

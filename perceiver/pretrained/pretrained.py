@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,17 @@ class Pretrained:
     @property
     def spec(self) -> specs.Spec:
         return self.model.spec
+
+    def __repr__(self) -> str:
+        count = sum(math.prod(x.shape) for part in self.params.values() for x in part.values())
+        return (
+            f"<{type(self).__name__} {self.kind} {self.source or 'unnamed'}: {count:,} parameters>"
+        )
+
+    def __reduce__(self):
+        """Pickles the spec and the arrays; programs are compiled again."""
+        fields = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        return type(self), tuple(fields)
 
     @property
     def kind(self) -> str:

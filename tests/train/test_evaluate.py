@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import metrics as sklearn
 
 import data
@@ -128,6 +129,38 @@ def test_broken_examples_and_another_use_are_named_and_nothing_is_left_behind(
     assert crop == "image.crop_fraction: the weights were used with 0.875, the data has 1.0"
     assert labels.startswith("labels: 1 of 10 names differ; class 9 is 'nine' there and '9' here")
     assert told.err.count("notice: ") == 3
+
+
+def test_a_run_on_other_data_tells_what_differs(run, capsys, tmp_path):
+    for name in ("zero", *"123456789"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for number in range(2):
+            picture = np.full((9, 9), 20 * number, np.uint8)
+            Image.fromarray(picture).save(tmp_path / "d" / name / f"{number}.png")
+    words = [str(run), f"--config.data.source=folder:{tmp_path / 'd'}", "--json"]
+    words += [f"--config.data.{split}_split=d" for split in ("train", "eval")]
+    words[1] = f"--config.data.source=folder:{tmp_path}"
+    evaluate.main(words)
+    notices = json.loads(capsys.readouterr().out)["notices"]
+    assert [notice.partition(":")[0] for notice in notices] == [
+        "image.mean",
+        "image.std",
+        "image.crop_fraction",
+        "labels",
+    ]
+
+
+def test_a_run_that_may_only_be_read_has_its_metrics(run, expected, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(evaluate.tempfile, "TemporaryFile", refuse)
+    evaluate.main([str(run), "--json"])
+    told = capsys.readouterr()
+    assert "evaluation cannot be written (Permission denied): name another folder by" in told.err
+    found = json.loads(told.out)
+    assert found["files"] == {}
+    assert_close(found, {"accuracy": expected["accuracy"]})
 
 
 def test_the_pictures_of_a_run_are_drawn_again(run, capsys):

@@ -1,6 +1,7 @@
 """A model that has been trained, with the experiment that it is to be looked at in."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +54,17 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> TrainedModel:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise FileNotFoundError(f"{folder} has no checkpoint yet; continue training it")
-    return TrainedModel(experiment, restored.state, source=str(folder), step=restored.step)
+    notices = () if config is None else _notices(folder, experiment)
+    return TrainedModel(experiment, restored.state, str(folder), restored.step, notices)
+
+
+def _notices(folder: str | os.PathLike, experiment: Experiment) -> tuple[str, ...]:
+    """Says where a run's model was used with other labels or preprocessing than the data gives."""
+    exported = folders.of(folder) / "model"
+    if not (exported / "config.json").exists():
+        return ()
+    usage = json.loads((exported / "config.json").read_text()).get("usage", {})
+    return tuple(differing_usage(usage, experiment.task.usage))
 
 
 def config_here(folder: str | os.PathLike) -> Any:

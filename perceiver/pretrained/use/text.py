@@ -109,7 +109,7 @@ def fill_mask(
     if not 1 <= top_k <= len(choices):
         raise ValueError(f"top_k must lie in 1..{len(choices)}, got {top_k}")
     if spans is None:
-        masked = [_marked(text, coder) for text in texts]
+        masked = [_marked(text, coder, run.model.spec.max_length) for text in texts]
     else:
         if len(spans) != len(texts):
             raise ValueError(
@@ -123,16 +123,16 @@ def fill_mask(
     ]
 
 
-def _marked(text: str | bytes, coder: Coder) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def _marked(text: str | bytes, coder: Coder, most: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     parts, spans, size, end = [], [], 0, 0
     for mark in MARK.finditer(text):
         before = coder.encode(text[end : mark.start()])
         count = int(mark[1] or 1)
-        parts += [before, np.full(count, tokenizer.MASK, np.int32)]
         start = size + len(before)
-        if not count:
-            raise ValueError(f"{mark[0]} masks nothing; write [MASK:1] or more")
+        if not 0 < count <= most:
+            raise ValueError(f"{mark[0]} must mask 1 to {most} {coder.unit}, which the model reads")
+        parts += [before, np.full(count, tokenizer.MASK, np.int32)]
         if spans and spans[-1][1] == start:  # marks side by side are one span
             spans[-1] = spans[-1][0], start + count
         else:

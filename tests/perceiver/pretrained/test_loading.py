@@ -1,5 +1,7 @@
 """`perceiver.load` and `perceiver.fresh`."""
 
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -67,3 +69,15 @@ _TINY = {
     "blocks": 1,
     "query_channels": 8,
 }
+
+
+def test_a_model_is_shown_in_a_line_and_pickled(image_spec):
+    model = perceiver.fresh(image_spec)
+    assert len(repr(model)) < 100
+    assert "image_classifier" in repr(model)
+    assert len(repr(model.model)) < 3000
+    image = np.zeros((1, *model.spec.image_shape), np.float32)
+    expected = model({"image": image})
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy({"image": image}), expected)
+    assert copy.usage == model.usage
