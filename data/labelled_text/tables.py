@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,53 +184,123 @@ def _rows(
     path: Path, file: io.TextIOWrapper, fields: Sequence[str]
 ) -> Iterator[tuple[int, dict | str]]:
     csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
-    first = file.readline()
-    dialect = dialect_of(first, _suffix(path))
-    reader = csv.reader(itertools.chain([first], file), **dialect)
-    header = [name.strip() for name in next(reader, [])]
+    table = parsed(file, _suffix(path))
+    _, header = next(table, (1, []))
     missing = [name for name in fields if name not in header]
     if missing:
-        separator = {"\t": "tabs", ",": "commas"}.get(dialect["delimiter"], dialect["delimiter"])
         raise ValueError(
-            f"{path} has no column {' or '.join(map(repr, missing))}: its first line, names of "
-            f"columns between {separator}, has {', '.join(map(repr, header))}"[:400]
+            f"{path} has no column {' or '.join(map(repr, missing))}: its first line has "
+            f"{', '.join(map(repr, header))}"[:400]
             + ". Set data.text_fields and data.label_field to its names; a table without names "
             "needs a first line with them"
         )
+    for line, cells in table:
+        if isinstance(cells, str):
+            yield line, cells
+        elif len(cells) != len(header):
+            yield line, f"{len(cells)} cells, but the header has {len(header)}"
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def parsed(lines: Iterable[str], suffix: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Yields (line, cells, or what is wrong with the row), the names of the columns first.
+
+    A .csv has the separator that makes the most columns, commas where it is equal. Between tabs a
+    quotation mark is text, as in GLUE and most such files, unless the row can only be read with it
+    as one: a cell with lines or with doubled quotation marks. Where names are quoted all cells are.
+
+    Args:
+      lines: with their ends.
+      suffix: .csv, .tsv or .txt.
+    """
+    lines = iter(lines)
+    first = next(lines, "")
+    if suffix == ".csv" or first.startswith('"'):
+        table = _quoted(itertools.chain([first], lines), first, suffix)
+    else:
+        header = first.rstrip("\r\n").split("\t")
+        table = itertools.chain([(1, header)], _between_tabs(lines, len(header)))
+    names = next(table, None)
+    if names is not None and isinstance(names[1], list):
+        yield 1, [name.strip() for name in names[1]]
+        yield from table
+
+
+def _quoted(
+    lines: Iterable[str], header: str, suffix: str
+) -> Iterator[tuple[int, list[str] | str]]:
+    def columns(separator: str) -> int:
+        return len(next(csv.reader([header], delimiter=separator), []))
+
+    separator = max(_SEPARATORS, key=columns) if suffix == ".csv" else "\t"
+    # strict: a quote that is closed by the next row's, and swallows what lies between, is a fault
+    blanks = f"{separator} " in header
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=blanks, strict=True)
     while True:
         line = reader.line_num + 1  # where the row begins: a quoted text may span lines
         try:
             cells = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:  # a cell longer than the limit
+        except csv.Error as error:  # also a cell longer than the limit
             yield line, str(error)
             continue
-        if not cells:
+        if cells:
+            yield line, cells
+
+
+def _between_tabs(lines: Iterator[str], columns: int) -> Iterator[tuple[int, list[str] | str]]:
+    numbered, ahead = enumerate(lines, start=2), []
+
+    def continued(row: str) -> list[str] | None:
+        """Returns the cells of a row that goes on in the lines ahead, and takes these."""
+        count = 0
+        while len(row) <= _MAX_CELL:
+            count += 1
+            if len(ahead) < count:
+                ahead.extend(itertools.islice(numbered, 1))
+            if len(ahead) < count:
+                break
+            row += ahead[count - 1][1]
+            if cells := _one_row(row, columns):
+                del ahead[:count]
+                return cells
+            if ahead[count - 1][1].count("\t") + 1 >= columns:  # another row
+                break
+        return None
+
+    while True:
+        number, line = ahead.pop(0) if ahead else next(numbered, (0, ""))
+        if not number:
+            return
+        text = line.rstrip("\r\n")
+        if not text:
             continue
-        if len(cells) != len(header):
-            yield line, f"{len(cells)} cells, but the header has {len(header)}"
-        else:
-            yield line, dict(zip(header, cells, strict=True))
+        if len(text) > columns * _MAX_CELL:
+            yield number, f"a line of {len(text)} characters"
+            continue
+        cells = text.split("\t")
+        is_open = any(cell.startswith('"') and cell.count('"') % 2 for cell in cells)
+        longer = continued(line) if is_open else None
+        yield number, longer or [_unquoted(cell) for cell in cells]
 
 
-def dialect_of(header: str, suffix: str) -> dict[str, Any]:
-    """Returns how a table is to be read, as options of `csv.reader`, by its first line.
+def _one_row(text: str, columns: int) -> list[str] | None:
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
+    except csv.Error:
+        return None
+    fits = len(rows) == 1 and len(rows[0]) == columns and not any("\t" in x for x in rows[0])
+    return rows[0] if fits else None
 
-    Between tabs quotation marks are text, as in GLUE and most such files, unless names of columns
-    are quoted too. A .csv has the separator that makes the most columns, commas where it is equal.
-    """
-    if suffix in (".tsv", ".txt"):
-        if header.startswith('"'):
-            return {"delimiter": "\t", "strict": True}
-        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 
-    def columns(separator: str) -> int:
-        return len(next(csv.reader([header], delimiter=separator), []))
-
-    separator = max(_SEPARATORS, key=columns)
-    # strict: a quote that is closed by the next row's, and swallows what lies between, is a fault
-    return {"delimiter": separator, "skipinitialspace": True, "strict": True}
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1]
+    is_quoted = cell.startswith('"') and cell.endswith('"') and '""' in inner
+    if not is_quoted or '"' in inner.replace('""', ""):
+        return cell
+    return inner.replace('""', '"')
 
 
 def _json(line: str) -> dict | str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from data.labelled_text import tables
 from data.prepare.text import pieces
 from data.prepare.text.pieces import Fault, Pieces, Reading, Text
 
@@ -142,26 +143,21 @@ def _table(file: BinaryIO, place: str, suffix: str, reading: Reading) -> Pieces:
 
     # A quote that never ends would swallow the file.
     csv.field_size_limit(reading.max_line_bytes)
-    table = csv.reader(rows(), delimiter="\t" if suffix == ".tsv" else ",")
-    names = None
-    while True:
-        try:
-            row = next(table, None)
-        except csv.Error as error:
-            yield Fault("broken", f"{place}:{table.line_num}", f"not a row of a table: {error}")
-            continue
+    names: list[str] | None = None
+    for number, row in tables.parsed(rows(), suffix):
         yield from faults
         faults.clear()
-        if row is None:
-            return
-        if names is None:
+        if isinstance(row, str):
+            yield Fault("broken", f"{place}:{number}", f"not a row of a table: {row}")
+        elif names is None:
             names = row
             if reading.field not in names:
                 yield pieces.of_record(dict.fromkeys(names), reading.field, place)
                 return
-        elif row:
+        else:
             record = dict(zip(names, row, strict=False))
-            yield pieces.of_record(record, reading.field, f"{place}:{table.line_num}")
+            yield pieces.of_record(record, reading.field, f"{place}:{number}")
+    yield from faults
 
 
 class _Unpacked(io.RawIOBase):

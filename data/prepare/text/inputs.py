@@ -46,7 +46,7 @@ def read(source: str, reading: Reading) -> Pieces:
         return tables.read_hub(source, reading)
     path = Path(source)
     plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
-    suffix = _SAME.get(plain.suffix, plain.suffix)
+    suffix = _SAME.get(plain.suffix.lower(), plain.suffix.lower())
     if suffix == ".parquet":
         return tables.read_parquet(path, reading)
     return text_files.read(path, suffix, reading)

@@ -117,6 +117,22 @@ def test_a_table_whose_header_is_quoted_has_quoted_texts(tmp_path, make_config):
     assert sorted(found) == [((f'one\t{i}\nand "more"',), i) for i in (0, 1)]
 
 
+def test_a_quoted_text_between_tabs_may_hold_lines(tmp_path, make_config):
+    """As pandas writes them, beside quotation marks as people do."""
+    texts = ['one\nand "more"', '"said', 'in "quotes"', '"all of it"', "plain", 'a "b""c']
+    path = tmp_path / "t.tsv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(["text", "label"])
+        for i in range(10):
+            table.writerow([texts[0], "ab"[i % 2]])
+            file.writelines(f"{text}\t{'ab'[i % 2]}\r\n" for text in texts[1:])
+    config = make_config(source=f"rows:{path}", broken_limit=0)
+    assert data.info(config).examples == {"train": 54, "validation": 6}
+    found = {text for (text,), _ in read(config, "train")}
+    assert found == set(texts)
+
+
 def test_a_quote_that_swallows_a_row_is_told(tmp_path, make_config):
     rows = [f"row {i},{'ab'[i % 2]}" for i in range(20)]
     rows[4] = '"' + rows[4]

@@ -81,6 +81,14 @@ def test_every_format_and_packing(tmp_path, kind, packing):
     assert rows == []
 
 
+def test_a_quotation_mark_between_tabs_swallows_no_rows(tmp_path):
+    texts = [f"{chr(34) * (i % 3 == 0)}row {i}{chr(34) * (i % 3 == 1)}" for i in range(30)]
+    (tmp_path / "a.TSV").write_text("\n".join(["text\tlabel", *(f"{x}\ta" for x in texts)]))
+    documents, rows = prepared(tmp_path, tmp_path / "a.TSV")
+    assert sorted(documents) == sorted(ended(texts))
+    assert rows == []
+
+
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
 def test_text_files_and_folders(tmp_path, packing):
     folder = tmp_path / "in"
