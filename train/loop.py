@@ -25,8 +25,8 @@ def run(config: Any, folder: str | os.PathLike, *, profile: str = "") -> dict[st
     Args:
       config: as `configs/` give it.
       folder: of the run; a path, or a URL of an object store (see
-      `train.checkpoint.remote_folder`). profile: "START:STOP", steps to trace; see
-      `train.report.profile`.
+        `train.checkpoint.remote_folder`).
+      profile: "START:STOP", steps to trace; see `train.report.profile`.
 
     Returns:
       The final validation metrics.
