@@ -63,15 +63,24 @@ def of_file(file: str | os.PathLike, shape: Shape, hop: float) -> Iterator[Media
             pictures, sounds = (stack.enter_context(av.open(name)) for _ in range(2))
             if not sounds.streams.audio and not _moving(pictures):
                 raise ValueError(f"{name} has neither video nor audio")
-            yield from of_streams(_pictures(pictures, shape), _sounds(sounds, shape), shape, hop)
+            streams = _pictures(pictures, shape), _sounds(sounds, shape)
+            yield from of_streams(*streams, shape, hop, name)
     except av.FFmpegError as error:
         raise ValueError(f"cannot decode {name}: {error}") from error
 
 
 def of_streams(
-    pictures: Iterator[np.ndarray], sounds: Iterator[np.ndarray], shape: Shape, hop: float
+    pictures: Iterator[np.ndarray],
+    sounds: Iterator[np.ndarray],
+    shape: Shape,
+    hop: float,
+    name: str = "the input",
 ) -> Iterator[MediaWindow]:
-    """Yields the windows of pieces of pictures [n, H, W, 3] and of sounds [n], at least one."""
+    """Yields the windows of pieces of pictures [n, H, W, 3] and of sounds [n], at least one.
+
+    Raises:
+      ValueError: there is neither a frame nor a sample, or `hop` is not positive.
+    """
     if not hop > 0:
         raise ValueError(f"hop must be positive: windows cannot start every {hop} seconds")
     pictures, sounds = _Forward(pictures), _Forward(sounds)
@@ -81,7 +90,12 @@ def of_streams(
         frame, sample = round(start * shape.frames_per_second), round(start * shape.sample_rate)
         video = pictures.take(frame, frame + shape.frames)
         audio = sounds.take(sample, sample + shape.samples)
-        yield MediaWindow(start, _repeat_last(video, shape.frames), _silence(audio, shape.samples))
+        window = MediaWindow(
+            start, _repeat_last(video, shape.frames), _silence(audio, shape.samples)
+        )
+        if not index and window.video is None and window.audio is None:
+            raise ValueError(f"{name} has nothing in it that the model reads, no frame, no sample")
+        yield window
         index += 1
         # Something that this window has not shown, and that the next one will begin with.
         more = max(start + shape.seconds, index * hop) + _REST * shape.seconds

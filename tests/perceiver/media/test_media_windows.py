@@ -1,6 +1,7 @@
 """Windows of streams and files: which part of the whole they hold, and that memory is bounded."""
 
 import tracemalloc
+import wave
 
 import numpy as np
 import pytest
@@ -46,8 +47,6 @@ def test_one_stream_may_end_first_or_never_begin():
     assert [len(window.audio) for window in found] == [28] * 3
     found = list(video_windows.of_streams(iter(()), numbered_samples(28, 9), SHAPE, 0.7))
     assert [window.video for window in found] == [None]
-    (nothing,) = video_windows.of_streams(iter(()), iter(()), SHAPE, 0.7)
-    assert nothing.video is nothing.audio is None
 
 
 def test_hops_may_leave_gaps():
@@ -121,3 +120,15 @@ def test_files_that_are_none_are_named(clip, tmp_path):
         next(video_windows.of_file(tmp_path / "broken.mp4", FILE_SHAPE, 1.0))
     with pytest.raises(FileNotFoundError, match=r"no such media file: .*gone.mp4"):
         next(video_windows.of_file(tmp_path / "gone.mp4", FILE_SHAPE, 1.0))
+
+
+def test_a_sound_of_no_length_is_refused(tmp_path):
+    with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+    shape = Shape(frames=0, size=(8, 8), frames_per_second=25, samples=99, sample_rate=16_000)
+    with pytest.raises(ValueError, match=r"silent\.wav"):
+        list(video_windows.of_file(tmp_path / "silent.wav", shape, 1.0))
+    with pytest.raises(ValueError, match="has nothing in it"):
+        list(video_windows.of_streams(iter(()), iter(()), shape, 1.0))
