@@ -43,6 +43,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def read(
@@ -118,10 +119,13 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
 
 
 def arrays(path: str | os.PathLike) -> Arrays:
-    """Returns the arrays of a folder or file of weights, by their names there, unread."""
+    """Returns the arrays of a folder or file of weights, by their names there, unread.
+
+    What DistributedDataParallel, `torch.compile` and Lightning put before all names is taken off.
+    """
     weights = find_weights(path)
     if not weights.name.endswith(".index.json"):
-        return _read_arrays(weights)
+        return _unwrapped(_read_arrays(weights))
     index = _read_json(weights)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
@@ -133,7 +137,16 @@ def arrays(path: str | os.PathLike) -> Arrays:
     missing = [f"{name} ({shard})" for name, shard in places.items() if name not in shards[shard]]
     if missing:
         raise ValueError(f"{weights}: shards lack what it lists: {', '.join(missing)}")
-    return {name: shards[shard][name] for name, shard in places.items()}
+    return _unwrapped({name: shards[shard][name] for name, shard in places.items()})
+
+
+def _unwrapped(stored: Arrays) -> Arrays:
+    while stored:
+        prefix = next((p for p in WRAPPERS if all(name.startswith(p) for name in stored)), None)
+        if prefix is None:
+            break
+        stored = {name.removeprefix(prefix): x for name, x in stored.items()}
+    return stored
 
 
 def find_weights(path: str | os.PathLike) -> pathlib.Path:

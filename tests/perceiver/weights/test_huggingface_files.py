@@ -263,6 +263,19 @@ def test_a_folder_comes_back(saved, folder):
         assert again.usage == USAGE
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_what_a_wrapper_puts_before_all_names_is_taken_off(saved, folder, prefix):
+    file = folder / "model.safetensors"
+    stored = {prefix + name: x.read() for name, x in tensors.read(file).items()}
+    tensors.write(file, stored, {"format": "pt"})
+    again = huggingface.read(folder)
+    jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
+    stored["odd"] = np.zeros(3, np.float32)  # of no wrapper
+    tensors.write(file, stored, {"format": "pt"})
+    with pytest.raises(ValueError, match="odd"):
+        huggingface.read(folder)
+
+
 def test_a_model_without_usage_is_saved_with_the_released_models(saved, tmp_path):
     huggingface.save(tmp_path, dataclasses.replace(saved, usage={}))
     again = huggingface.read(tmp_path).usage
