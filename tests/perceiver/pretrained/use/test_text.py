@@ -113,8 +113,8 @@ def test_lengths_are_padded_to_few_shapes():
     ("texts", "options", "message"),
     [
         (["no mark"], {}, r"nothing is masked in 'no mark'; write \[MASK\]"),
-        (["[MASK:0]"], {}, r"\[MASK:0\] masks nothing"),
-        (["[MASK:151]"], {}, "text 0 has 151 bytes, but the model reads 1 to 150"),
+        (["[MASK:0]"], {}, r"\[MASK:0\] must mask 1 to 150 bytes"),
+        (["[MASK:151]"], {}, r"\[MASK:151\] must mask 1 to 150 bytes"),
         (["abc"], {"spans": [[(2, 5)]]}, r"span \(2, 5\) lies outside a text of 3 bytes"),
         (["abc"], {"spans": [[]]}, "no spans are given for 'abc'"),
         (["abc", "d"], {"spans": [[(0, 1)]]}, "1 lists of spans for 2 texts"),
