@@ -182,7 +182,8 @@ def _check_layout(folder: Path, classes: dict[str, list[str]]) -> None:
                 f"such as {folder / next(iter(classes)) / 'CLASS'}"
             )
         return
-    if any(path.is_dir() for name in folder.iterdir() if name.is_dir() for path in name.iterdir()):
+    shown = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    if any(path.is_dir() for inner in shown for path in inner.iterdir()):
         raise ValueError(
             f"{folder}: {names} hold folders, not images: if they are splits, set data.train_split "
             "and data.eval_split to their names; if the classes lie deeper, make data.source "

@@ -186,6 +186,10 @@ def _rows(
     csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
     table = parsed(file, _suffix(path))
     _, header = next(table, (1, []))
+    if isinstance(header, str):
+        raise ValueError(
+            f"{path}: its first line, the names of the columns, cannot be read: {header}"
+        )
     missing = [name for name in fields if name not in header]
     if missing:
         raise ValueError(
@@ -222,8 +226,9 @@ def parsed(lines: Iterable[str], suffix: str) -> Iterator[tuple[int, list[str] |
         header = first.rstrip("\r\n").split("\t")
         table = itertools.chain([(1, header)], _between_tabs(lines, len(header)))
     names = next(table, None)
-    if names is not None and isinstance(names[1], list):
-        yield 1, [name.strip() for name in names[1]]
+    if names is not None:
+        wrong = isinstance(names[1], str)
+        yield names if wrong else (1, [name.strip() for name in names[1]])
         yield from table
 
 
@@ -251,12 +256,12 @@ def _quoted(
 
 
 def _between_tabs(lines: Iterator[str], columns: int) -> Iterator[tuple[int, list[str] | str]]:
-    numbered, ahead = enumerate(lines, start=2), []
+    numbered, ahead, longest = enumerate(lines, start=2), [], csv.field_size_limit()
 
     def continued(row: str) -> list[str] | None:
         """Returns the cells of a row that goes on in the lines ahead, and takes these."""
         count = 0
-        while len(row) <= _MAX_CELL:
+        while len(row) <= longest:
             count += 1
             if len(ahead) < count:
                 ahead.extend(itertools.islice(numbered, 1))
@@ -277,22 +282,24 @@ def _between_tabs(lines: Iterator[str], columns: int) -> Iterator[tuple[int, lis
         text = line.rstrip("\r\n")
         if not text:
             continue
-        if len(text) > columns * _MAX_CELL:
+        if len(text) > columns * longest:
             yield number, f"a line of {len(text)} characters"
             continue
         cells = text.split("\t")
         is_open = any(cell.startswith('"') and cell.count('"') % 2 for cell in cells)
-        longer = continued(line) if is_open else None
-        yield number, longer or [_unquoted(cell) for cell in cells]
+        whole = continued(line) if is_open else None
+        if whole is None and len(cells) > columns:  # a tab in quotation marks
+            whole = _one_row(line, columns, tabs=True)
+        yield number, whole or [_unquoted(cell) for cell in cells]
 
 
-def _one_row(text: str, columns: int) -> list[str] | None:
+def _one_row(text: str, columns: int, *, tabs: bool = False) -> list[str] | None:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
     except csv.Error:
         return None
-    fits = len(rows) == 1 and len(rows[0]) == columns and not any("\t" in x for x in rows[0])
-    return rows[0] if fits else None
+    fits = len(rows) == 1 and len(rows[0]) == columns
+    return rows[0] if fits and (tabs or not any("\t" in x for x in rows[0])) else None
 
 
 def _unquoted(cell: str) -> str:

@@ -154,7 +154,7 @@ def test_a_file_of_pairs(run):
 def test_what_does_not_fit_is_told(folder, tmp_path, run, capsys):
     for words, message in (
         (["--kind=pairs", "--field=text"], "pairs takes 2"),
-        (["--field=absent", "--label_field=kind"], "no field 'absent'"),
+        (["--field=absent", "--label_field=kind"], "no column 'absent'"),
         (["--field=text", "--label_field=kind", "--folds=31"], "folds=31"),
         (["--field=text", "--label_field=kind", "--test=no.csv"], "no.csv: no such file"),
     ):

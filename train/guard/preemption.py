@@ -66,15 +66,18 @@ def listen() -> Iterator[Preemption]:
         return
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if before[signal.SIGINT] == signal.SIG_IGN:  # in the background of a script
+        del before[signal.SIGINT]
 
-    def as_before():
-        for number, handler in before.items():
+    def as_before(*numbers):
+        for number in numbers:
             # None: it was not set from Python
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, before[number] or signal.SIG_DFL)
 
     def handle(number, frame):
         del frame
-        as_before()
+        as_before(number)
+        preemption.request()
         if number == signal.SIGINT:
             preemption.by_hand = True
             print(
@@ -82,11 +85,10 @@ def listen() -> Iterator[Preemption]:
                 file=sys.stderr,
                 flush=True,
             )
-        preemption.request()
 
     for number in before:
         signal.signal(number, handle)
     try:
         yield preemption
     finally:
-        as_before()
+        as_before(*before)

@@ -95,19 +95,19 @@ def tag(
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     seconds = window_shape(spec, usage).seconds
-    starts, scores, missing = [], [], set()
+    starts, scores, present = [], [], set()
     stream = windows(spec, usage, source, audio, hop=seconds / 2 if hop is None else hop)
     while some := list(itertools.islice(stream, run.batch_size)):
         starts += [window.start for window in some]
         scores.append(_sigmoid(run.apply(_inputs(spec, some))))
-        missing |= {name for name in spec.modalities for w in some if getattr(w, name) is not None}
+        present |= {name for name in spec.modalities for w in some if getattr(w, name) is not None}
     scores = np.concatenate(scores)  # [n, K]
     timeline = [_best(row, usage["labels"], top_k) for row in scores]
     return Tagged(
         _best(scores.mean(axis=0), usage["labels"], top_k),
         list(zip(starts, timeline, strict=True)),
         seconds,
-        tuple(_CALLED[name] for name in spec.modalities if name not in missing),
+        tuple(_CALLED[name] for name in spec.modalities if name not in present),
     )
 
 
