@@ -6,8 +6,8 @@ Open MPI and on TPU slices they find each other; elsewhere add --coordinator=HOS
 0), --processes=N and --process=I.
 
 Exit codes: 0 the run is complete, 75 preempted after saving, 76 a host hung, 130 stopped by Ctrl-C
-after saving (for these: run the same command again), anything else
-an error whose message says what to change.
+after saving (for these: run the same command again), anything else an error whose message says what
+to change.
 """
 
 import os

@@ -11,7 +11,7 @@ import struct
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from perceiver.media import images
 
@@ -42,22 +42,18 @@ def jpeg_size(image: bytes | np.ndarray) -> tuple[int, int] | None:
             plain = bits == 8 and colours in (1, 3) and 0 < width * height <= _MOST_PIXELS
             return (width, height) if plain else None
         end = place + 2 + int.from_bytes(image[place + 2 : place + 4])
-        if marker == 0xE1 and _orientation(image[place + 4 : end]) != 1:
+        segment = image[place + 4 : end]
+        is_exif = marker == 0xE1 and segment.startswith(b"Exif\0\0")
+        if is_exif and images.orientation(functools.partial(_exif, segment)) != 1:
             return None
         place = end
     return None
 
 
-def _orientation(segment: bytes) -> int:
-    """Returns the EXIF orientation in an APP1 segment of a JPEG; 1 is upright, or not told."""
-    if not segment.startswith(b"Exif\0\0"):
-        return 1
+def _exif(segment: bytes) -> Image.Exif:
     exif = Image.Exif()
-    try:
-        exif.load(segment)
-        return exif.get(ExifTags.Base.Orientation, 1)
-    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged
-        return 1
+    exif.load(segment)
+    return exif
 
 
 def decode_crop(

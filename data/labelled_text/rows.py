@@ -111,8 +111,8 @@ def _scan(files, changed, fields, label_field, regression, split_field, named, l
         rows = [row for split in by_split.values() for row in split]
         by_split = _by_name(rows, split_field, *named)
     elif "validation" not in by_split:
-        classes = label_field and not regression
-        by_split = tables.held_out(by_split["train"], lambda row: classes and row.label)
+        by_class = bool(label_field) and not regression
+        by_split = tables.held_out(by_split["train"], lambda row: row.label if by_class else None)
     for split, rows in by_split.items():
         if not rows:
             raise ValueError(f"{names.get(split, names['train'])} has no usable rows for {split}")

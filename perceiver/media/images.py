@@ -9,7 +9,7 @@ import io
 import os
 import pathlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -46,7 +46,8 @@ def to_pil(
 
     It is turned by its EXIF orientation, what is transparent lies on white, and 16 bits of grey
     become the upper 8 of them. Encoded pictures that need nothing of this, and whose mode already
-    fits, stay undecoded until `to_array` or `resize` needs their pixels.
+    fits, stay undecoded until `to_array` or `resize` needs their pixels (but a PNG, whose EXIF data
+    may follow them).
 
     Args:
       image: encoded bytes, uint8 pixels [H, W, C'], a Pillow image, or a file.
@@ -77,10 +78,10 @@ def to_pil(
         picture.filename = what
     opened, what, mode = picture, _described(picture), _MODES[channels]
     with _decoding(what):
-        if _orientation(picture) != 1:
+        if orientation(picture.getexif) != 1:
             picture = ImageOps.exif_transpose(picture)
         if picture.mode in _DEEP:
-            picture = _of_8_bits(picture)
+            picture = _of_8_bits(picture, opened.format)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             ground = Image.new("RGBA", picture.size, "white")
@@ -139,17 +140,21 @@ def _at_255(*parts: tuple[float, ...]) -> tuple[np.ndarray, ...]:  # each [C] fl
     return tuple(np.multiply(part, 255).astype(np.float32) for part in parts)
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Returns the EXIF orientation; 1 is upright, also where what a camera wrote is damaged."""
+def orientation(read: Callable[[], Image.Exif]) -> int:
+    """Returns the EXIF orientation; 1 is upright, also where what a camera wrote is damaged.
+
+    Args:
+      read: returns the EXIF data, or raises what Pillow does of damaged ones.
+    """
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return read().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return 1
 
 
-def _of_8_bits(picture: Image.Image) -> Image.Image:
+def _of_8_bits(picture: Image.Image, kind_of_file: str | None) -> Image.Image:
     """Returns the upper 8 of a picture's 16 bits of grey; ValueError if it may have others."""
-    if picture.mode in ("I", "F") and picture.format not in _16_BITS_AS_I:
+    if picture.mode == "F" or (picture.mode == "I" and kind_of_file not in _16_BITS_AS_I):
         kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
         raise ValueError(
             f"its grey values are {kind}, and nothing says which is white; scale them to 0...255 "

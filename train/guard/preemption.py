@@ -81,7 +81,7 @@ def listen() -> Iterator[Preemption]:
         if number == signal.SIGINT:
             preemption.by_hand = True
             print(
-                "\nCtrl-C: saving after this step; press it again to stop at once, without",
+                "\nCtrl-C: saving after this step; press it again to stop at once, without saving",
                 file=sys.stderr,
                 flush=True,
             )

@@ -54,8 +54,9 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> TrainedModel:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:
         raise FileNotFoundError(f"{folder} has no checkpoint yet; continue training it")
-    notices = () if config is None else _notices(folder, experiment)
-    return TrainedModel(experiment, restored.state, str(folder), restored.step, notices)
+    return TrainedModel(
+        experiment, restored.state, str(folder), restored.step, _notices(folder, experiment)
+    )
 
 
 def _notices(folder: str | os.PathLike, experiment: Experiment) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def _notices(folder: str | os.PathLike, experiment: Experiment) -> tuple[str, ..
     exported = folders.of(folder) / "model"
     if not (exported / "config.json").exists():
         return ()
-    usage = json.loads((exported / "config.json").read_text()).get("usage", {})
+    usage = json.loads((exported / "config.json").read_text(encoding="utf-8")).get("usage", {})
     return tuple(differing_usage(usage, experiment.task.usage))
 
 

@@ -99,6 +99,7 @@ def _inputs(
             "classes": _digest([*mids, *names]),
             "clips_per_shard": clips_per_shard,
             **recording.SETTINGS,
+            "display_matrix": "applied",  # before, frames were kept as stored
             **(settings or {}),
         },
         names,

@@ -146,7 +146,9 @@ def test_triplets_without_labels_are_read(tmp_path, make_config):
     facts = data.info(config)
     assert (facts.labels, facts.texts) == (None, 3)
     assert facts.examples == {"train": 20, "validation": 2}
-    for one, two, three, label in filter(None, read(config, "validation")[0]):
+    held_out = [found for found in read(config, "validation")[0] if found is not None]
+    assert len(held_out) == 2
+    for one, two, three, label in held_out:
         assert (one.replace("one", "two"), three, label) == (two, "three", None)
     config.text_fields = ("a",)
     with pytest.raises(ValueError, match="must name two columns"):
