@@ -42,8 +42,9 @@ SEARCH = ["scikit-learn>=1.5"]
 # Reading and writing video files with sound; fetching Hugging Face's copies of released weights.
 MEDIA = ["av>=14.0"]
 HUB = ["huggingface-hub>=0.34"]
-# The SentencePiece models of Perceiver IO, section 4.1: training them and using them.
-SUBWORDS = ["sentencepiece>=0.2"]
+# The SentencePiece models of Perceiver IO, section 4.1: training them and using them; the
+# tokenisers of other models, such as BERT's.
+SUBWORDS = ["sentencepiece>=0.2", "tokenizers>=0.20"]
 # Preparing more clips than one machine can; large, and pins older versions of others.
 BEAM = ["apache-beam>=2.60"]
 # Preparing text: Parquet and .zst (TFDS brings PyArrow along); data sets of Hugging Face's hub.

@@ -41,7 +41,8 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
 
     c.data = ConfigDict()
     # digits, noisy_digits, stdlib_text, tfds:NAME, folder:PATH (a folder of class folders),
-    # clips:NAME (audioset, scenes), text:NAME, text:NAME+OTHER (stores of text, a mixture);
+    # clips:NAME (audioset, scenes), scenes (a few, drawn on the fly),
+    # text:NAME, text:NAME+OTHER (stores of text, a mixture);
     # labelled texts: tfds_text:NAME (glue/cola), rows:PATH, stdlib_syntax;
     # pairs, triplets: tfds_pairs:NAME (snli+multi_nli, glue/stsb), pairs_rows:PATH,
     # stdlib_docstrings:FORM (pairs, classes, scores, triplets)
@@ -119,7 +120,7 @@ def get_config(task: str, model: Mapping[str, Any]) -> ConfigDict:
     c.optim.clip_norm = 10.0  # global norm of the gradient; 0: off
     c.optim.ema_decay = 0.0  # of the averaged parameters used in evaluation; 0: off
     c.optim.schedule = "constant_cosine"  # constant, constant_cosine, step_decay, warmup_cosine
-    c.optim.steps = c.train.get_ref("steps")  # length of the schedule
+    c.optim.steps = 0  # length of the schedule; 0: that of the run, train.steps
     c.optim.warmup_steps = 0  # warmup_cosine
     c.optim.warmup_fraction = 0.0  # warmup_cosine: as a share of the steps; 0: use warmup_steps
     c.optim.constant_fraction = 0.5  # constant_cosine: share of the steps before the cosine

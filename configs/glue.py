@@ -62,7 +62,7 @@ def get_config(arg: str = ""):
     c.data.update(batch_size=32, eval_batch_size=32)
     c.train.update(steps=0, epochs=10.0, log_every=50, eval_every=0, save_every=0)
     c.optim.update(name="lamb", lr=5e-5, schedule="warmup_cosine", warmup_steps=200)
-    c.optim.weight_decay = 0.01
+    c.optim.update(weight_decay=0.01, clip_norm=0.0)  # clipping is not stated
     if "smoke" not in options:
         return c
     # On the bundled texts, which are a single task.

@@ -197,7 +197,8 @@ def _paper(c):
     c.data.update(source="text:c4+wikipedia", weights=(0.7, 0.3), documents=10)
     c.data.update(batch_size=2048, eval_batch_size=256)
     c.train.update(steps=500_000, log_every=100, eval_every=10_000, save_every=5_000)
-    c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000)
+    # Not stated: clipping. If losses jump, --config.optim.clip_norm=1.
+    c.optim.update(name="lamb", lr=1.25e-3, warmup_steps=1_000, clip_norm=0.0)
 
 
 def _modern(c):

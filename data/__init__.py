@@ -32,7 +32,7 @@ import numpy as np
 
 from data import subset
 from data.batches import Batch, Batches
-from data.clips import clips
+from data.clips import clips, scenes
 from data.dataset import Dataset, DatasetInfo
 from data.images import digits, folder_images, noisy_digits, tfds_images
 from data.labelled_text import (
@@ -67,6 +67,7 @@ DATASETS: dict[str, ModuleType] = {
     "noisy_digits": noisy_digits,
     "pairs_rows": pairs_rows,
     "rows": rows,
+    "scenes": scenes,
     "stdlib_docstrings": stdlib_docstrings,
     "stdlib_syntax": stdlib_syntax,
     "stdlib_text": stdlib_text,

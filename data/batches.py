@@ -28,6 +28,8 @@ Batch = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # name -> (shape, dtype)
 Broken = dict[int, str]  # index of an example -> "name: reason"
 
+_MOST_WORKERS, _MOST_EXAMPLES = 2**10, 2**22
+
 
 class Batches:
     """Iterates over this host's part of each global batch, as arrays with a leading axis B / H.
@@ -66,6 +68,11 @@ class Batches:
             raise ValueError(f"seed must be in 0..2**63 - 1, got {seed}")
         if workers < 0:
             raise ValueError(f"data.workers must be at least 0 (0: threads only), got {workers}")
+        if workers > _MOST_WORKERS or batch_size > _MOST_EXAMPLES:
+            raise ValueError(
+                f"data.workers={workers} and a batch of {batch_size} examples: at most "
+                f"{_MOST_WORKERS:,} and {_MOST_EXAMPLES:,} are meant"
+            )
         if broken_limit < 0:
             raise ValueError(f"data.broken_limit must be at least 0, got {broken_limit}")
         share = shard.Share(batch_size, host_index, host_count)

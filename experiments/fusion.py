@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks import measure
 from configs import audioset
-from data.prepare.synthetic import scene_plans, scenes
+from data.clips import scene_plans
+from data.prepare.synthetic import scenes
 from experiments import common
 from train import evaluate, loop
 from train.guard.broken_examples import BrokenExamples

@@ -14,6 +14,7 @@ from perceiver.attention import APPROXIMATE
 from perceiver.kinds import specs
 from perceiver.kinds.released import MODELS
 from perceiver.summary import summarize
+from perceiver.weights import files
 
 WIDTH = 100  # columns of the report
 
@@ -59,10 +60,10 @@ def load_spec(target: str) -> tuple[str, specs.Spec]:
             "WORKDIR/model"
         )
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = files.read_json(file)
     except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}; export the model again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise ValueError(f"{error}; export the model again") from error
+    if not isinstance(config.get("model"), dict):
         raise ValueError(
             f'{file} does not describe a model: it has no "model" object at its top level'
         )

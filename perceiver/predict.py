@@ -18,6 +18,9 @@ python -m perceiver.predict MODEL INPUT [INPUT ...]
 
 With --embed, images and texts give the average of their latents instead, written to --out FILE.npy
 or, with --json, printed as a list of numbers.
+
+Of many images or texts some are read at a time, and results are printed as they come. Those that
+cannot be read are named on standard error and counted; the exit code is then 1.
 """
 
 import argparse
@@ -25,7 +28,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +47,44 @@ _AS = {"picture": "black frames", "sound": "silence"}
 Shown = tuple[str, dict[str, Any]]  # a line to read, the same for --json
 
 
+def _each(
+    inputs: Sequence[Any],
+    options: argparse.Namespace,
+    use: Callable[[Sequence[Any]], Sequence[Any]],
+) -> Iterator[tuple[int, Any]]:
+    """Yields (place, result) of the inputs that can be used, `use` taking some at a time.
+
+    What cannot be used is named, and counted in `options.broken`; alone, or where all are, it is an
+    error.
+    """
+    first = None
+    for start in range(0, len(inputs), options.batch_size):
+        some = inputs[start : start + options.batch_size]
+        try:
+            results = list(use(some))
+        except (OSError, ValueError):  # one by one, so that the others have results
+            for place, item in enumerate(some, start):
+                try:
+                    (result,) = use([item])
+                except (OSError, ValueError) as error:
+                    first = first or error
+                    options.broken += 1
+                    if len(inputs) > 1:
+                        print(f"input {place} is broken: {error}", file=sys.stderr, flush=True)
+                else:
+                    yield place, result
+        else:
+            yield from enumerate(results, start)
+    if options.broken == len(inputs):
+        raise ValueError(str(first))
+
+
 def _classify(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    results = model.classify(options.inputs, top_k=options.top)
-    for file, labels in zip(options.inputs, results, strict=True):
+    def use(files):
+        return model.classify(files, top_k=options.top)
+
+    for place, labels in _each(options.inputs, options, use):
+        file = options.inputs[place]
         yield f"{file}: {_line(labels)}", {"file": file, "labels": _rows(labels)}
 
 
@@ -55,7 +93,10 @@ def _texts(options: argparse.Namespace) -> list[str]:
 
 
 def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    for filled in model.fill_mask(_texts(options), top_k=options.top):
+    def use(texts):
+        return model.fill_mask(texts, top_k=options.top)
+
+    for _, filled in _each(_texts(options), options, use):
         spans = [
             {"start": s.start, "stop": s.stop, "text": s.text, "probability": s.probability}
             for s in filled.spans
@@ -66,9 +107,13 @@ def _fill_mask(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown
 
 def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     texts = _texts(options)
-    given = [text_classes.split(text) for text in texts]
-    results = model.classify(given, top_k=options.top, task=options.task)
-    for text, labels in zip(texts, results, strict=True):
+
+    def use(some):
+        given = [text_classes.split(text) for text in some]
+        return model.classify(given, top_k=options.top, task=options.task)
+
+    for place, labels in _each(texts, options, use):
+        text = texts[place]
         if model.spec.columns[options.task].stop - model.spec.columns[options.task].start == 1:
             label, number = labels[0]
             yield f"{text}: {label} {number:.4g}", {"text": text, label: number}
@@ -78,15 +123,19 @@ def _classify_texts(model: Pretrained, options: argparse.Namespace) -> Iterator[
 
 def _compare(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
     texts = _texts(options)
-    pairs = [text_classes.split(text) for text in texts]
-    for text, pair in zip(texts, pairs, strict=True):
-        if isinstance(pair, str) or len(pair) != 2:
-            raise ValueError(
-                f"{text[:80]!r} is not a pair: write one text[SEP]another, or add --embed to embed "
-                "single texts"
-            )
-    results = model.compare(*map(list, zip(*pairs, strict=True)), top_k=options.top)
-    for text, compared in zip(texts, results, strict=True):
+
+    def use(some):
+        pairs = [text_classes.split(text) for text in some]
+        for text, pair in zip(some, pairs, strict=True):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise ValueError(
+                    f"{text[:80]!r} is not a pair: write one text[SEP]another, or add --embed to "
+                    "embed single texts"
+                )
+        return model.compare(*map(list, zip(*pairs, strict=True)), top_k=options.top)
+
+    for place, compared in _each(texts, options, use):
+        text = texts[place]
         labels = f", {_line(compared.labels)}" if compared.labels else ""
         row = {"text": text, "cosine": compared.cosine, "labels": _rows(compared.labels)}
         yield f"{text}: cosine {compared.cosine:.3f}{labels}", row
@@ -108,12 +157,15 @@ def _embed(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
         )
     if options.out is not None and options.out.suffix != ".npy":
         raise ValueError(f"--out {options.out}: write embeddings as .npy")
-    embeddings = model.embed(given, *about)  # [B, D]
-    if options.out is not None:
+    rows = {}
+    for place, row in _each(given, options, lambda some: model.embed(some, *about)):
+        rows[place] = row
+        line = f"{names[place]}: {len(row)} numbers, norm {np.linalg.norm(row):.4g}"
+        yield line, {"input": names[place], "embedding": row.tolist()}
+    if options.out is not None:  # NaN for a broken input: rows keep their places
+        embeddings = np.full((len(given), len(row)), np.nan, np.float32)
+        embeddings[list(rows)] = list(rows.values())
         np.save(options.out, embeddings)
-    for name, row in zip(names, embeddings, strict=True):
-        line = f"{name}: {len(row)} numbers, norm {np.linalg.norm(row):.4g}"
-        yield line, {"input": name, "embedding": row.tolist()}
 
 
 def _flow(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
@@ -154,8 +206,11 @@ def _autoencode(model: Pretrained, options: argparse.Namespace) -> Iterator[Show
 
 
 def _tag(model: Pretrained, options: argparse.Namespace) -> Iterator[Shown]:
-    for file in options.inputs:
-        tagged = model.tag(file, hop=options.hop, top_k=options.top)
+    def use(files):
+        return (model.tag(file, hop=options.hop, top_k=options.top) for file in files)
+
+    for place, tagged in _each(options.inputs, options, use):
+        file = options.inputs[place]
         lines = [f"{file}: {_line(tagged.labels)}"]
         lines += [f"  no {what}: replaced by {_AS[what]}" for what in tagged.missing]
         if len(tagged.timeline) > 1:
@@ -255,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="dtype of matrix products; bfloat16 is faster",
     )
     options = parser.parse_args(arguments)
+    options.broken = 0
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
     if options.hop is not None and not options.hop > 0:
@@ -265,10 +321,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         model = load(options.model, image_size=size, **compute)
         command = _embed if options.embed else _COMMANDS[model.kind]
+        # a video is many examples by itself
+        options.batch_size = 1 if model.kind == "clip_classifier" else model.batch_size
         for line, result in command(model, options):
-            print(json.dumps(result, ensure_ascii=False) if options.json else line)
+            print(json.dumps(result, ensure_ascii=False) if options.json else line, flush=True)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
+    if options.broken:
+        sys.exit(f"{options.broken} of {len(options.inputs)} inputs were broken and have no result")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def dataset(config: Any, split: str, *, seed: int, train: bool) -> Dataset:
     With `config.class_balanced` an epoch is as many draws as the split has clips, with repeats: see
     `data.clips.class_balance`.
     """
-    _check(config)
+    check(config)
     builder = open_builder(config)
     name = split_name(builder, split, config)
     source: Source = open_clips(builder, name)
@@ -183,7 +183,7 @@ def _threads(config: Any, train: bool) -> int:
     return max(1, min(os.cpu_count() or 1, _MAX_THREADS, most))
 
 
-def _check(config: Any) -> None:
+def check(config: Any) -> None:
     """Raises ValueError for settings that clips do not go with."""
     if not (config.video or config.audio):
         raise ValueError(

@@ -22,7 +22,7 @@ cv2.setNumThreads(1)
 _REDUCED = {1: 0, 2: 16, 4: 32, 8: 64}  # divisor of the sides -> bits of cv2.IMREAD_REDUCED_*
 # Frames that libjpeg decodes: baseline, extended and progressive, with Huffman codes.
 _FRAMES = (0xC0, 0xC1, 0xC2)
-_MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # beyond, Pillow warns or refuses
+_MOST_PIXELS = images.MOST_PIXELS  # beyond, `images.to_pil` refuses
 # As stored: `jpeg_size` leaves pictures that are to be turned to Pillow.
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 

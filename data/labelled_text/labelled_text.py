@@ -58,6 +58,6 @@ class JoinTexts:
                 which = f"text {number + 1} of {len(texts)}" if len(texts) > 1 else "the text"
                 raise BrokenExample(f"{which} is empty")
         coder = coders.coder(self.tokenizer)
-        ids = sequences.join([coder.encode(x) for x in texts], self.seq_len, coder.continues)
-        tokens, mask = sequences.pad([ids], self.seq_len)
+        ids = sequences.join([coder.encode(x) for x in texts], self.seq_len, coder)
+        tokens, mask = sequences.pad([ids], self.seq_len, coder)
         return example | {"tokens": tokens[0], "input_mask": mask[0]}

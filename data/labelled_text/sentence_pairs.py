@@ -76,8 +76,8 @@ class SeparateTexts:
         for number, (text, names) in enumerate(zip(example["texts"], NAMES, strict=False), 1):
             if not text.strip():
                 raise BrokenExample(f"text {number} of {len(example['texts'])} is empty")
-            ids = sequences.join([coder.encode(text)], self.seq_len, coder.continues)
-            tokens, mask = sequences.pad([ids], self.seq_len)
+            ids = sequences.join([coder.encode(text)], self.seq_len, coder)
+            tokens, mask = sequences.pad([ids], self.seq_len, coder)
             encoded |= dict(zip(names, (tokens[0], mask[0]), strict=True))
         return example | encoded
 

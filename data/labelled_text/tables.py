@@ -22,6 +22,7 @@ from absl import logging
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl")  # .txt: cells between tabs, as .tsv
 HELD_OUT = 10  # of a single file one good row in so many
 _MAX_CELL = 2**17  # characters: a quote that never ends shall not swallow a table
+_MAX_LINE = 2**24  # characters: a file of one endless line shall not fill the memory
 _SEPARATORS = ",;\t|"  # of a .csv, the usual first
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
 # What people call a split, the preferred name first.
@@ -166,7 +167,8 @@ def records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, dict 
             encoding = "utf-16" if wide else "utf-8-sig"
             # Invalid bytes are seen by the row that holds them: one shall not end the file.
             file = io.TextIOWrapper(content, encoding, errors="replace", newline="")
-            yield from _json_lines(file) if _suffix(path) == ".jsonl" else _rows(path, file, fields)
+            lines, json_lines = _bounded(path, file), _suffix(path) == ".jsonl"
+            yield from _json_lines(lines) if json_lines else _rows(path, lines, fields)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read to its end: {error}; it is cut short or no gzip file: copy or "
@@ -174,17 +176,29 @@ def records(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[int, dict 
         ) from error
 
 
-def _json_lines(file: io.TextIOWrapper) -> Iterator[tuple[int, dict | str]]:
-    for number, line in enumerate(file, start=1):
+def _bounded(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise ValueError(
+                f"{path}: line {number} has more than {_MAX_LINE:,} characters: this is no table of "
+                "rows; break it into lines"
+            )
+        yield line
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[tuple[int, dict | str]]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, _json(line)
 
 
 def _rows(
-    path: Path, file: io.TextIOWrapper, fields: Sequence[str]
+    path: Path, lines: Iterable[str], fields: Sequence[str]
 ) -> Iterator[tuple[int, dict | str]]:
     csv.field_size_limit(_MAX_CELL)  # of the whole process: another reader may have moved it
-    table = parsed(file, _suffix(path))
+    table = parsed(lines, _suffix(path))
     _, header = next(table, (1, []))
     if isinstance(header, str):
         raise ValueError(

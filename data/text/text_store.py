@@ -10,11 +10,12 @@ Each document ends in white space, so that laid end to end no word reaches from 
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from perceiver.weights import files
 
 BYTES, DOCUMENTS, SETTINGS, REPORT = "bytes.bin", "documents.npy", "settings.json", "report.csv"
 
@@ -42,7 +43,7 @@ class Store:
 
     def settings(self) -> dict[str, Any]:
         """Returns what the store was made of."""
-        return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))
+        return files.read_json(self.folder / SETTINGS)
 
     def __reduce__(self):
         # A worker process maps the files itself: numpy would send it their whole content.
@@ -67,7 +68,8 @@ def open_store(folder: str | Path) -> Store:
     # An empty file cannot be mapped.
     content = np.memmap(folder / BYTES, np.uint8, "r") if size else np.zeros(0, np.uint8)
     starts = np.load(folder / DOCUMENTS, mmap_mode="r")
-    if starts.dtype != np.int64 or starts.ndim != 1 or not len(starts) or starts[-1] != size:
+    fits = starts.dtype == np.int64 and starts.ndim == 1 and len(starts) and starts[-1] == size
+    if not (fits and starts[0] == 0 and (starts[1:] >= starts[:-1]).all()):
         raise ValueError(
             f"{folder}: {DOCUMENTS} does not match the {size} bytes of {BYTES}, so one of them is "
             "damaged or from another store: remove the folder and prepare it again"

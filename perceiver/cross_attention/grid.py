@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from perceiver.cross_attention.merge import LOWEST, NOTHING
+from perceiver.cross_attention.merge import NOTHING
+from perceiver.cross_attention.online import normaliser, shift
 from perceiver.nn.products import product
 
 FEW_ROWS = 8  # of a step: summed one by one, as XLA's CPU backend sums slowly over an outer axis
@@ -123,8 +124,8 @@ def _attend_one(steps: Steps, content, g, rows, columns, inv, mask):
         scores = _masked(queries.times(f, start, steps) * v[..., None], real)  # [k, W, Q]
         scores = lax.optimization_barrier(scores)
         new = jnp.maximum(top, _flat(scores).max(axis=0))
-        p = lax.optimization_barrier(jnp.exp(scores - new[None, None]))
-        kept = jnp.exp(top - new)
+        p = lax.optimization_barrier(jnp.exp(scores - shift(new)[None, None]))
+        kept = jnp.exp(top - shift(new))
         sums = _sums(p, f, v, steps)
         carry = (
             new,
@@ -134,13 +135,11 @@ def _attend_one(steps: Steps, content, g, rows, columns, inv, mask):
         )
         return carry, (sums.rows, jnp.broadcast_to(new[None], sums.rows.shape))
 
-    top = jnp.full_like(g[:, 0], LOWEST)
+    top = jnp.full_like(g[:, 0], -jnp.inf)
     carry = top, jnp.zeros_like(top), jnp.zeros_like(queries.g), jnp.zeros_like(queries.columns)
     (top, total, z, by_column), (by_row, tops) = _scan(step, carry, content.shape[0], steps.rows)
-    sees = total > 0
-    total = jnp.where(sees, total, 1.0)
-    lse = jnp.where(sees, top + jnp.log(total), NOTHING)
-    by_row = by_row * (jnp.exp(tops - top[None]) / total[None])
+    total, lse = normaliser(top, total, None if mask is None else mask.any())
+    by_row = by_row * (jnp.exp(tops - shift(top)[None]) / total[None])
     return (z / total[None]).T, by_row.T, (by_column / total[None]).T, lse
 
 
@@ -148,7 +147,7 @@ def _differentiate_one(steps: Steps, inputs, outputs, cotangents):
     (content, g, rows, columns, inv, mask), (*sums, lse) = inputs, outputs
     *d_sums, d_lse = cotangents
     mean = sum((x * dx).sum(axis=-1) for x, dx in zip(sums, d_sums, strict=True)) - d_lse  # [Q]
-    lse = jnp.where(lse > NOTHING / 2, lse, -NOTHING)  # exp(scores - lse) is 0 where all is masked
+    lse = jnp.where(lse == NOTHING, 0.0, lse)  # exp(scores - lse) is 0 where all is masked
     queries = _Queries(g.T, rows.T, columns.T)
     slopes = _Queries(*(dx.T for dx in d_sums))
 
@@ -199,7 +198,7 @@ def _take(grids, start, size: int):
 
 
 def _masked(scores: jax.Array, real: jax.Array | None) -> jax.Array:
-    return scores if real is None else jnp.where(real[..., None], scores, NOTHING)
+    return scores if real is None else jnp.where(real[..., None], scores, -jnp.inf)
 
 
 def _flat(x: jax.Array) -> jax.Array:  # [k, W, ...] -> [k W, ...]

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 
 NOTHING = -1e30  # finite: differences of it are 0, not NaN
-# Where a running maximum starts: below all logits, above those of masked elements, so that
-# exp(NOTHING - maximum) is 0.
-LOWEST = -1e20
 
 PartialSoftmax = tuple[jax.Array, jax.Array]  # y [B, N, H, V], lse [B, N, H]
+
+
+def zeros_where_nothing(y: jax.Array, lse: jax.Array) -> jax.Array:
+    """Returns y [..., V] with zeros for queries that saw nothing; NaN stays NaN."""
+    return jnp.where((lse == NOTHING)[..., None], 0.0, y)
 
 
 def merge(parts: Sequence[PartialSoftmax]) -> PartialSoftmax:

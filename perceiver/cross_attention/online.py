@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver.cross_attention.chunks import loop
-from perceiver.cross_attention.merge import LOWEST, NOTHING
+from perceiver.cross_attention.merge import NOTHING
 from perceiver.nn.products import product
 
 # How many scores a step should form. On a CPU, 1 to 8 MiB of them took the same time to a tenth, so
@@ -110,18 +110,16 @@ def _forward(chunks: Chunks, q, rows: Rows, whole, mask):
         # Without barriers XLA's CPU backend computes scores and exponentials in each use.
         scores = jax.lax.optimization_barrier(scores)
         new = jnp.maximum(top, scores.max(axis=2))
-        e = jax.lax.optimization_barrier(jnp.exp(scores - new[:, :, None]))
-        kept = jnp.exp(top - new)
+        e = jax.lax.optimization_barrier(jnp.exp(scores - shift(new)[:, :, None]))
+        kept = jnp.exp(top - shift(new))
         y = y * kept[:, :, None] + product("bhwv,bhwn->bhvn", v, e, chunks.operands)
         return new, total * kept + e.sum(axis=2), y
 
     batch, heads, _, n = q.shape
-    top = jnp.full((batch, heads, n), LOWEST, jnp.float32)
+    top = jnp.full((batch, heads, n), -jnp.inf, jnp.float32)
     y = jnp.zeros((batch, heads, chunks.channels, n), jnp.float32)
     top, total, y = loop(step, chunks.size, chunks.length, (top, jnp.zeros_like(top), y))
-    sees = total > 0
-    total = jnp.where(sees, total, 1.0)
-    lse = jnp.where(sees, top + jnp.log(total), NOTHING)
+    total, lse = normaliser(top, total, None if mask is None else mask.any(axis=1)[:, None, None])
     y = y / total[:, :, None]
     return (y, lse), (q, rows, whole, mask, y, lse)
 
@@ -130,7 +128,7 @@ def _backward(chunks: Chunks, saved, cotangents):
     q, rows, whole, mask, y, lse = saved
     dy, d_lse = cotangents
     mean = (y * dy).sum(axis=2) - d_lse  # [B, H, N], what the softmax's own derivative subtracts
-    lse = jnp.where(lse > NOTHING / 2, lse, -NOTHING)  # exp(scores - lse) is 0 where all is masked
+    lse = jnp.where(lse == NOTHING, 0.0, lse)  # exp(scores - lse) is 0 where all is masked
 
     def step(start, length, carry):
         dq, d_rows, d_whole = carry
@@ -164,4 +162,28 @@ def _scores(chunks: Chunks, q, k, mask, start) -> jax.Array:  # [B, H, W, N]
     if mask is None:
         return scores
     real = jax.lax.dynamic_slice_in_dim(mask, start, k.shape[2], axis=1)
-    return jnp.where(real[:, None, :, None], scores, NOTHING)
+    return jnp.where(real[:, None, :, None], scores, -jnp.inf)
+
+
+def shift(top: jax.Array) -> jax.Array:
+    """Returns what to subtract from logits whose maximum so far is `top`, -inf before any."""
+    return jnp.where(top == -jnp.inf, 0.0, top)
+
+
+def normaliser(
+    top: jax.Array, total: jax.Array, sees: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the sum of the exponentials to divide by, and the log-sum-exp.
+
+    Whether a query sees an element the mask says, not the sum: that is NaN where the query met NaN
+    or infinity, and must stay so.
+
+    Args:
+      top: the largest logit.
+      total: the sum of exp(logit - top).
+      sees: bool, broadcast to these; None: all see something.
+    """
+    lse = shift(top) + jnp.log(total)
+    if sees is None:
+        return total, lse
+    return jnp.where(sees, total, 1.0), jnp.where(sees, lse, NOTHING)

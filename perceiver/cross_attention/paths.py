@@ -9,7 +9,7 @@ from perceiver import attention
 from perceiver.attention import reference
 from perceiver.cross_attention import separable, shared, statistics, streaming
 from perceiver.cross_attention.absorb import Weights, absorb_keys, apply_values
-from perceiver.cross_attention.merge import NOTHING, PartialSoftmax, merge
+from perceiver.cross_attention.merge import PartialSoftmax, merge, zeros_where_nothing
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
 from perceiver.nn.byte_array import ByteArray, Segment
@@ -46,6 +46,7 @@ def attend(
     Returns:
       [B, N, H, v] in q's dtype; zeros for a query that sees no element.
     """
+    byte_array = byte_array.without_masked()
     if plan.is_plain:
         kernel = attention.kernel(
             compute.kernel, features=compute.features, feature_key=feature_key
@@ -63,7 +64,10 @@ def attend(
             parts.append(attend_split(path, sequence, segment, q, g, weights))
         else:
             parts.append(path(segment, q, g, weights))
-    y, _ = merge(parts)
+    y, lse = merge(parts)
+    # The keys' offset and bias, which no softmax sees: but a NaN in them must be seen.
+    unseen = (0 * (weights.offset @ weights.key_w + weights.key_b)).reshape(q.shape[2], -1)
+    y = zeros_where_nothing(y + unseen.sum(axis=1)[None, None, :, None], lse)
     if query_mask is not None:
         y = jnp.where(query_mask[:, :, None, None], y, 0.0)
     return y.astype(q.dtype)
@@ -102,7 +106,7 @@ def _attend_segment(
     z, lse = (_grid if grid else _list)(g, segment, how)
     y = apply_values(z, weights, heads=q.shape[2])  # [B, N, H, v]
     lse = lse.reshape(y.shape[:3])
-    return jnp.where(lse[..., None] > NOTHING / 2, y, 0.0), lse
+    return zeros_where_nothing(y, lse), lse
 
 
 def _split(g: jax.Array, segment: Segment) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from perceiver.cross_attention import online, statistics
 from perceiver.cross_attention.absorb import Weights
-from perceiver.cross_attention.merge import NOTHING
+from perceiver.cross_attention.merge import zeros_where_nothing
 from perceiver.nn.byte_array import Segment
 from perceiver.nn.positions import PerExample, SeparableFourier
 from perceiver.nn.products import product
@@ -57,7 +57,7 @@ def attend(
     y, lse = online.attend(chunks, scaled, rows, whole, segment.mask)
     y, lse = y.transpose(0, 3, 1, 2), lse.transpose(0, 2, 1)  # [B, N, H, v], [B, N, H]
     y = y + (weights.offset @ weights.value_w + weights.value_b).reshape(1, 1, heads, -1)
-    return jnp.where(lse[..., None] > NOTHING / 2, y, 0.0), lse
+    return zeros_where_nothing(y, lse), lse
 
 
 # XLA's CPU backend crashes (jaxlib 0.10.2) in the weight gradient of so short a product, if the

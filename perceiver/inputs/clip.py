@@ -13,7 +13,8 @@ from perceiver.inputs.video import space_to_depth
 from perceiver.nn.byte_array import ByteArray, Segment
 from perceiver.nn.positions import LearnedTable, SeparableFourier
 
-# What a clip without picture, or without sound, is given in its place.
+# What a clip without picture, or without sound, is given in its place. It enters the byte array as
+# zeros, as does what training drops ("entirely zeroed", Perceiver, section 4.2).
 BLACK, SILENT = -1.0, 0.0
 # Decibels of sound in [-1, 1] reach from -100, silence, to some 35: the middle becomes 0, and all
 # about as large as the other features.
@@ -64,12 +65,12 @@ class ClipInputs(hk.Module):
         """[B, T, H, W, C] in [-1, 1] or None, [B, S] samples or None -> byte array."""
         segments = []
         if video is not None:
-            video = _drop(video, self.video_dropout if is_training else 0.0, BLACK)
-            segments.append(self._video(video.astype(self.dtype)))
+            kept = _kept(video, self.video_dropout if is_training else 0.0, BLACK)
+            segments.append(_zeroed(self._video(video.astype(self.dtype)), kept))
         if audio is not None:
-            audio = _drop(audio, self.audio_dropout if is_training else 0.0, SILENT)
+            kept = _kept(audio, self.audio_dropout if is_training else 0.0, SILENT)
             segment = self._raw(audio) if self.mel is None else self._mel(audio, is_training)
-            segments.append(segment)
+            segments.append(_zeroed(segment, kept))
         if len(segments) > 1:
             segments = [self._filled_up(segment) for segment in segments]
         return ByteArray.of(*segments)
@@ -117,9 +118,15 @@ class ClipInputs(hk.Module):
         return dataclasses.replace(segment, constant=vector[0])
 
 
-def _drop(x: jax.Array, rate: float, missing: float) -> jax.Array:
-    """Turns a share of the examples into clips without picture, or without sound."""
+def _kept(x: jax.Array, rate: float, missing: float) -> jax.Array:  # [B, ...] -> bool [B]
+    """Says which examples have the modality, and are not among the share that loses it."""
+    there = (x != missing).any(axis=tuple(range(1, x.ndim)))
     if rate == 0:
-        return x
-    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    return jnp.where(jax.random.bernoulli(hk.next_rng_key(), rate, shape), missing, x)
+        return there
+    return there & ~jax.random.bernoulli(hk.next_rng_key(), rate, there.shape)
+
+
+def _zeroed(segment: Segment, kept: jax.Array) -> Segment:
+    content = segment.content
+    kept = jnp.expand_dims(kept, range(1, content.ndim))
+    return dataclasses.replace(segment, content=jnp.where(kept, content, 0))

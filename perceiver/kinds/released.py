@@ -119,9 +119,13 @@ _AUDIOSET_IO = {
     "query_residual": True,
 }
 
+# Perceiver IO, table 10 and appendix C: one cross-attend and twelve layers, the mean as head.
+_PERCEIVER_RERUN = {**_AUDIOSET, "latent_channels": 512, "layers": 12, "head": "mean"}
+
 # Section 4.2 tells two cross-attends with eight self-attends each, nothing shared, and that this is
-# a faster version of the ImageNet model. How wide its latents are, it does not: 512 channels are
-# those of its re-run (Perceiver IO, table 10), with which it costs about an eighth of that model.
+# a faster version of the ImageNet model. How wide its latents are is a reading: 512 channels, those
+# of its re-run above, make 28.8M parameters with picture and raw sound, and 87 GFLOP; the ImageNet
+# model's 1,024 make 109.0M and 177. No count is published.
 _PERCEIVER_AUDIOSET = {
     **_AUDIOSET,
     "latent_channels": 512,
@@ -138,7 +142,9 @@ MODELS = {
     "imagenet-conv": {**_IMAGENET_IO, **_CONV},
     # Perceiver IO "B", of the large-scale pre-training (appendix A.2): 16 layers with weights of
     # their own and wider MLPs. That are the parameters of table 7 (212M); its FLOPs (213B and 176B)
-    # are those of twelve such layers (212.9 and 176.1), whose parameters would be 162M.
+    # are those of twelve such layers (212.9 and 176.1), whose parameters would be 162M. The appendix
+    # also projects RGB to 256 channels before positions are concatenated, which these do not: with
+    # that, `imagenet-b-fourier` had 213.1M and 334.6 GFLOP in place of its 212.2M and 268.7.
     "imagenet-b-fourier": {**_IMAGENET_IO, **_FOURIER, **_B},
     "imagenet-b-conv": {**_IMAGENET_IO, **_CONV, **_B},
     # Perceiver, ImageNet: 8 cross-attends of which 2-8 share weights (44.9M), one (42.1M), nothing
@@ -186,9 +192,14 @@ MODELS = {
         "positions": "fourier",
         "bands": 64,
     },
-    # Every pixel of a 64x64 image is an element. The layers' size is not known: here ViT-B's.
+    # Every pixel of a 64x64 image is an element; the layers are those of the Perceiver's latent
+    # Transformer (section 4.1), each with its own weights: whether they were shared is not stated.
     "transformer-64": {
         **_VIT_B,
+        "layers": 48,
+        "channels": 1024,
+        "heads": 8,
+        "widening": 1,
         "image_shape": (64, 64, 3),
         "patch_size": 1,
         "positions": "fourier",
@@ -290,4 +301,7 @@ MODELS = {
     # are published, and these 52.7 and 129.3: the tables fit no one model.
     "audioset-raw": {**_AUDIOSET_IO, "audio": "raw", "latent_channels": 512},
     "audioset-mel": {**_AUDIOSET_IO, "audio": "mel", "latent_channels": 1024},
+    # The Perceivers of the same table, "21.0M" both: the decoder alone differs (appendix C).
+    "audioset-perceiver-raw": {**_PERCEIVER_RERUN, "audio": "raw"},
+    "audioset-perceiver-mel": {**_PERCEIVER_RERUN, "audio": "mel"},
 }

@@ -4,11 +4,12 @@ A plain dict that is saved with the weights (`config.json`); its sections by kin
 
   clip_classifier    labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
   image_*            labels: [K names]; image: {mean, std, crop_fraction}
-  masked_lm*         tokenizer: "bytes", or "sentencepiece" with file, the model's, or "external":
-                     texts become ids elsewhere, by WordPiece for example
+  masked_lm*         tokenizer: "bytes"; with file: "sentencepiece", or "tokenizers" (WordPiece and
+                     others); or "external": texts become ids elsewhere
   optical_flow       flow: {scale: pixels per unit of the model's output}
   sentence_encoder   labels: [K names, of pairs]; tokenizer and file as of masked_lm
-  text_classifier    labels: [K names]; tokenizer and file as of masked_lm
+  text_classifier    labels: [K names]; tokenizer and file as of masked_lm; special_tokens: whether
+                     [CLS] stands before a text and [SEP] after it
   video_autoencoder  labels: [K names]; video: {frames_per_second}; audio: {sample_rate}
 """
 

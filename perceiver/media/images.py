@@ -6,6 +6,7 @@ All resizing is Pillow's antialiased bicubic, once, from the crop to the model's
 import contextlib
 import functools
 import io
+import math
 import os
 import pathlib
 import struct
@@ -21,6 +22,10 @@ CROP_FRACTION = 224 / 256  # of the shorter side
 
 Picture = Image.Image  # Pillow's
 _MODES = {1: "L", 3: "RGB"}
+# What is opened, whatever a file's name: for others Pillow runs other programs (Ghostscript).
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# A picture of more is refused before it is decoded: a file of 1 MB may hold gigabytes of pixels.
+MOST_PIXELS = int(os.environ.get("PERCEIVER_MOST_PIXELS", 100_000_000))
 # Grey of more than 8 bits, which Pillow's `convert` would clip at 255.
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _16_BITS_AS_I = ("PNG", "PPM")  # formats whose 16 bits some versions of Pillow read as 32
@@ -74,7 +79,12 @@ def to_pil(
         what = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
         with _decoding(what):
             encoded = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
-            picture = Image.open(io.BytesIO(encoded))
+            picture = Image.open(io.BytesIO(encoded), formats=_formats())
+            if math.prod(picture.size) > MOST_PIXELS:
+                raise ValueError(
+                    f"{picture.size[0]:,} x {picture.size[1]:,} pixels are more than "
+                    f"{MOST_PIXELS:,}; shrink it, or set PERCEIVER_MOST_PIXELS"
+                )
         picture.filename = what
     opened, what, mode = picture, _described(picture), _MODES[channels]
     with _decoding(what):
@@ -133,6 +143,12 @@ def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     """Returns (x - 255 mean) / (255 std) per channel: uint8 [..., C] -> float32 [..., C]."""
     offset, scale = _at_255(tuple(mean), tuple(std))
     return (pixels - offset) / scale
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF is new
 
 
 @functools.lru_cache

@@ -43,6 +43,26 @@ class Segment:
         constant = self.constant.shape[0] if self.constant is not None else 0
         return self.content.shape[-1] + positions + constant
 
+    def without_masked(self) -> "Segment":
+        """Returns it with zeros where the mask excludes an element: NaN there must not count."""
+        if self.mask is None:
+            return self
+        batch, size = self.mask.shape
+
+        def real(x):  # [B, M or *dims, ...]
+            mask = self.mask if x.shape[1] == size else self.mask.reshape(batch, *self.dims)
+            return jnp.where(jnp.expand_dims(mask, range(mask.ndim, x.ndim)), x, 0)
+
+        positions, inverse_std = self.positions, self.inverse_std
+        return dataclasses.replace(
+            self,
+            content=real(self.content),
+            positions=PerExample(real(positions.features))
+            if isinstance(positions, PerExample)
+            else positions,
+            inverse_std=None if inverse_std is None else real(inverse_std),
+        )
+
     def dense(self) -> jax.Array:  # [B, M, C]
         batch = self.content.shape[0]
         parts = [self.content.reshape(batch, self.size, self.content.shape[-1])]
@@ -117,6 +137,11 @@ class ByteArray:
         ]
         return jnp.concatenate(masks, axis=1)
 
+    def without_masked(self) -> "ByteArray":
+        """Returns it with zeros for the elements that masks exclude."""
+        segments = tuple(segment.without_masked() for segment in self.segments)
+        return dataclasses.replace(self, segments=segments)
+
     def dense(self) -> jax.Array:  # [B, M, C]
         return jnp.concatenate([segment.dense() for segment in self.segments], axis=1)
 
@@ -130,6 +155,8 @@ def _check(segment: Segment) -> None:
             f"{where}: content must be floating-point, not {segment.content.dtype}, which would "
             "round the positions; scale or embed it first"
         )
+    if 0 in segment.content.shape[:-1]:
+        raise ValueError(f"{where}: it has no example or no elements; give at least one of each")
     positions, batch = segment.positions, segment.content.shape[0]
     for kind, array, rank in ((Dense, "table", 2), (PerExample, "features", 3)):
         if isinstance(positions, kind) and getattr(positions, array).ndim != rank:

@@ -1,4 +1,4 @@
-"""Text classification head: a learned query, then a small MLP, of one task or of several."""
+"""Text classification head: a learned query, then a small MLP (or one layer), of each task."""
 
 import dataclasses
 
@@ -40,6 +40,7 @@ class TextClasses(hk.Module):
     heads: int
     qk_channels: int
     query_residual: bool = False
+    linear: bool = False  # whether one layer takes the place of the MLP
     activation: str = "gelu_tanh"  # of the decoder's MLP, one of layers.ACTIVATIONS
     compute: Compute = Compute()
     name: str | None = None
@@ -93,8 +94,13 @@ class TextClasses(hk.Module):
         return jnp.broadcast_to(table.astype(latents.dtype), (len(latents), *table.shape))
 
     @hk.transparent
-    def _head(self, task: str, classes: int) -> TanhMLP:
-        return TanhMLP(classes=classes, name=f"head_{task}" if task else "head")
+    def _head(self, task: str, classes: int) -> TanhMLP | Linear:
+        name = f"head_{task}" if task else "head"
+        return (
+            Linear(channels=classes, name=name)
+            if self.linear
+            else TanhMLP(classes=classes, name=name)
+        )
 
     @hk.transparent
     def _decoder(self) -> Decoder:

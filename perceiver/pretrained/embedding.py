@@ -37,11 +37,11 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
       ValueError: a model of another kind, a max_length that it does not have, or no text with a
         token.
     """
-    reads = text_length(model.spec)
+    coder = coders.of_usage(model.usage)
+    reads = text_length(model.spec) - len(coder.before) - len(coder.after)
     most = reads if max_length is None else max_length
     if not 1 <= most <= reads:
         raise ValueError(f"max_length={max_length}, but the model reads 1 to {reads} tokens")
-    coder = coders.of_usage(model.usage)
     kept, sizes, cut = list(texts), np.zeros(len(texts), np.int32), 0
     for place, text in enumerate(texts):
         ids = coder.encode(text)
@@ -56,8 +56,9 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
 
 def _cut(ids: np.ndarray, most: int, coder: coders.Coder) -> tuple[str, np.ndarray]:
     """Returns the start of a text, and its ids."""
+    bare = coder._replace(before=(), after=())
     for room in range(most, 0, -1):
-        text = coder.decode(sequences.join([ids], room, coder.continues))
+        text = coder.decode(sequences.join([ids], room, bare))
         again = coder.encode(text)
         if len(again) <= most:  # it may have other, and more, subwords than it had in the whole
             break

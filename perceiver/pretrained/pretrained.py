@@ -225,9 +225,15 @@ class Pretrained:
           pool: a function of [B, N, D] and axis=1, e.g. `np.max`; None: the latents [B, N, D].
             Other than the default, it takes the place of a sentence encoder's own pooling.
         """
-        texts_only = inputs and not isinstance(inputs[0], dict)
-        if self.kind == "sentence_encoder" and pool is np.mean and texts_only:
+        as_given = inputs and not isinstance(inputs[0], dict)
+        if self.kind == "sentence_encoder" and pool is np.mean and as_given:
             return sentences.embed(self.runner, *map(items.plain, inputs), self.usage)
+        if self.kind in specs.IMAGE_CLASSIFIERS and len(inputs) == 1 and as_given:
+
+            def embed(some):
+                return self.embed({"image": self._prepare(some)["image"]}, pool=pool)
+
+            return items.in_batches(items.plain(inputs[0]), self.batch_size, embed)
         prepared = self._prepare(*inputs)
         latents = self.runner.encode(prepared).astype(np.float32)
         if pool is None:

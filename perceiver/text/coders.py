@@ -1,4 +1,4 @@
-"""Tokenisers of texts as one kind of value: bytes, or the subwords of a SentencePiece model."""
+"""Tokenisers of texts as one kind of value: bytes, a SentencePiece model, another model's own."""
 
 import functools
 from collections.abc import Callable
@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver.text import tokenizer
+from perceiver.text import tokenizer, vocabularies
 from perceiver.text.subwords import Subwords
+from perceiver.text.vocabularies import Vocabulary
 
-EXTERNAL = "external"  # in `perceiver.kinds.usage`: a tokeniser that is not here
+# In `perceiver.kinds.usage`: a tokeniser that is not here; a file that `tokenizers` reads.
+EXTERNAL, LIBRARY = "external", "tokenizers"
 
 
 class Coder(NamedTuple):
@@ -21,6 +23,11 @@ class Coder(NamedTuple):
     written: Callable[[int], str]  # an id by itself, to read
     sizes: np.ndarray  # int [vocabulary], bytes of each; 0: a special token
     continues: np.ndarray  # bool [vocabulary], ids that continue a UTF-8 character
+    pad: int = tokenizer.PAD
+    mask: int = tokenizer.MASK  # -1: it has none
+    before: tuple[int, ...] = ()  # special tokens around a text, and between those of a pair
+    after: tuple[int, ...] = ()
+    between: tuple[int, ...] = (tokenizer.SEP,)
 
     @property
     def vocabulary(self) -> int:
@@ -37,8 +44,8 @@ def of_usage(usage: dict[str, Any]) -> Coder:
     """
     if usage.get("tokenizer") == EXTERNAL:
         raise ValueError(
-            "this library does not include the tokeniser of this model (WordPiece for BERT): "
-            'tokenise with the original one and pass the ids, model({"tokens": int32 [B, M], '
+            "this model has no tokeniser with it: put its tokenizer.json or vocab.txt beside the "
+            'weights, or tokenise elsewhere and pass the ids, model({"tokens": int32 [B, M], '
             '"input_mask": bool [B, M]}) or embed(ids)'
         )
     return coder(usage.get("file", "bytes"))
@@ -46,20 +53,26 @@ def of_usage(usage: dict[str, Any]) -> Coder:
 
 def usage(name: str) -> dict[str, str]:
     """Returns the part of `perceiver.kinds.usage` that tells of `config.data.tokenizer`."""
-    return (
-        {"tokenizer": "bytes"} if name == "bytes" else {"tokenizer": "sentencepiece", "file": name}
-    )
+    if name == "bytes":
+        return {"tokenizer": "bytes"}
+    kind = LIBRARY if name.endswith(vocabularies.SUFFIXES) else "sentencepiece"
+    return {"tokenizer": kind, "file": name}
 
 
 @functools.lru_cache(maxsize=2)
 def coder(name: str) -> Coder:
-    """Returns the tokeniser of `config.data.tokenizer`: "bytes", or a SentencePiece model's file.
+    """Returns the tokeniser of `config.data.tokenizer`: "bytes", or a file.
+
+    Args:
+      name: of a SentencePiece model, a `tokenizer.json`, or BERT's `vocab.txt`.
 
     Raises:
-      ImportError, FileNotFoundError, ValueError: as `Subwords`.
+      ImportError, FileNotFoundError, ValueError: as `Subwords` and `Vocabulary`.
     """
     if name == "bytes":
         return BYTES
+    if name.endswith(vocabularies.SUFFIXES):
+        return _of_vocabulary(Vocabulary(name))
     subwords = Subwords(name)
     return Coder(
         unit="subwords",
@@ -68,6 +81,22 @@ def coder(name: str) -> Coder:
         written=functools.partial(_subword, subwords),
         sizes=subwords.sizes,
         continues=subwords.continues,
+    )
+
+
+def _of_vocabulary(given: Vocabulary) -> Coder:
+    return Coder(
+        unit="subwords",
+        encode=given.encode,
+        decode=given.decode,
+        written=given.written,
+        sizes=given.sizes,
+        continues=np.zeros(given.vocabulary, bool),
+        pad=given.pad,
+        mask=given.mask,
+        before=tuple(given.before.tolist()),
+        after=tuple(given.after.tolist()),
+        between=tuple(given.between.tolist()),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perceiver.kinds.released import MODELS
-from perceiver.weights import formats, hub, inspection
+from perceiver.weights import files, formats, hub, inspection
 from perceiver.weights.verify import Outcome, verify
 
 _USAGE_ERROR = 64  # argparse's own 2 means something else here
@@ -45,10 +45,10 @@ def read_spec(text: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"--spec {text}: neither a file nor one of {', '.join(MODELS)}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
     except ValueError as error:
         raise ValueError(f"--spec {text}: not valid JSON: {error}") from error
-    spec = content.get("model", content) if isinstance(content, dict) else None
+    spec = content.get("model", content)
     if not isinstance(spec, dict) or "kind" not in spec:
         raise ValueError(
             f'--spec {text}: not a spec: it needs a "kind", see perceiver/kinds/released.py'

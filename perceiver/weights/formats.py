@@ -1,13 +1,12 @@
 """Which format a file or folder of weights is of, and reading any of them."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from perceiver.kinds import specs
-from perceiver.weights import deepmind, huggingface, native
+from perceiver.weights import deepmind, files, huggingface, native
 from perceiver.weights.native import Saved
 from perceiver.weights.stored import Arrays
 
@@ -114,6 +113,8 @@ def detect(path: str | os.PathLike) -> str:
         raise FileNotFoundError(f"{path} does not exist; {ACCEPTED}")
     if path.is_dir():
         return _detect_folder(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe, not a file; {ACCEPTED}")
     with path.open("rb") as file:
         head = file.read(32)
     if path.name.endswith(".index.json") or head.startswith(b"PK"):  # PyTorch's are zip archives
@@ -158,8 +159,8 @@ def _folder(path: pathlib.Path) -> pathlib.Path:
 def _read_config(folder: pathlib.Path) -> Any:
     """The content of config.json; None if there is none, {} if it is broken."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return files.read_json(folder / "config.json")
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         return {}  # the reader of the format says where

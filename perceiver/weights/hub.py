@@ -4,8 +4,10 @@ DeepMind's six files, and Hugging Face's copies of them. Two of the copies compu
 Hugging Face's own code (`perceiver.weights.huggingface` says what); their weights are the same.
 """
 
+import contextlib
 import os
 import pathlib
+import re
 import urllib.request
 from typing import NamedTuple
 
@@ -69,13 +71,19 @@ def locate(source: str | os.PathLike) -> pathlib.Path:
       FileNotFoundError: it is neither; lists the names.
       ImportError, ConnectionError: see `fetch`.
     """
-    path = pathlib.Path(source).expanduser()
+    path = _at_home(source)
     if path.exists():
         return path
     if find(str(source)) is None:
+        name, remedy = os.fspath(source), ""
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            remedy = (
+                f"If it is a repository of the hub, download it first, and load the folder: "
+                f"hf download {name} --local-dir {name.partition('/')[2]}\n"
+            )
         raise FileNotFoundError(
-            f"{os.fspath(source)!r} is neither a file nor a folder, nor the name of a released "
-            f"model; those are\n{known()}"
+            f"{name!r} is neither a file nor a folder, nor the name of a released model. {remedy}"
+            f"Released models are\n{known()}"
         )
     return fetch(str(source))
 
@@ -132,12 +140,25 @@ def _cached_snapshot(huggingface_hub, model: ReleasedFile) -> pathlib.Path | Non
         return None
 
 
+def _at_home(path: str | os.PathLike) -> pathlib.Path:
+    """Returns a path with ~ filled in, where there is a home."""
+    with contextlib.suppress(RuntimeError):
+        return pathlib.Path(path).expanduser()
+    return pathlib.Path(path)
+
+
 def _from_url(model: ReleasedFile) -> pathlib.Path:
-    folder = pathlib.Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
+    folder = _at_home(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver"))
     path = folder / model.file
     if path.is_file():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConnectionError(
+            f"cannot keep {model.file} in {folder} ({error}); set PERCEIVER_CACHE to a folder that "
+            f"can be written, or download {URL}{model.file} and load that file by its path"
+        ) from error
     partial = folder / f"{model.file}.partial-{os.getpid()}"
     try:
         with urllib.request.urlopen(URL + model.file, timeout=60) as reply, partial.open("wb") as f:

@@ -1,7 +1,6 @@
 """What a file or folder of weights holds, without reading any of the values."""
 
 import collections
-import json
 import math
 import os
 import pathlib
@@ -12,7 +11,7 @@ import jax
 from perceiver.kinds import specs
 from perceiver.kinds.models import build
 from perceiver.kinds.released import MODELS
-from perceiver.weights import deepmind, formats
+from perceiver.weights import deepmind, files, formats
 from perceiver.weights.huggingface.config import spec_of
 from perceiver.weights.huggingface.export import meaning
 from perceiver.weights.stored import Arrays
@@ -51,7 +50,7 @@ def _spec(place: pathlib.Path, arrays: Arrays) -> specs.Spec:
         return specs.parse(deepmind.spec_of(arrays, place))
     config = (place if place.is_dir() else place.parent) / "config.json"
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = files.read_json(config)
         sizes = content["model"] if kind == "native" else dict(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{config}: broken file: {error!r}") from error
@@ -109,8 +108,12 @@ def render(summary: dict[str, Any], *, list_arrays: bool = False) -> str:
     rows.append(("size", f"{summary['bytes'] / 2**20:,.1f} MiB"))
     lines = [summary["path"], *(f"  {name:<12}{value}" for name, value in rows)]
     if model is None or list_arrays:
-        width = max(map(len, summary["arrays"]), default=0)
-        lines += [
-            f"  {name:<{width}}  {x['dtype']} {x['shape']}" for name, x in summary["arrays"].items()
-        ]
+        arrays = {_printable(name): x for name, x in summary["arrays"].items()}
+        width = max(map(len, arrays), default=0)
+        lines += [f"  {name:<{width}}  {x['dtype']} {x['shape']}" for name, x in arrays.items()]
     return "\n".join(lines)
+
+
+def _printable(name: str) -> str:
+    """Returns a name from a file without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -2,24 +2,26 @@
 
 The folder describes itself: `config.json` holds the model's spec and what is needed to use it
 (labels, preprocessing), so `load` builds the model without any other file. The file of a
-tokeniser is copied into it as `tokenizer.model`.
+tokeniser is copied into it, as `tokenizer.model` or `tokenizer.json`.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from perceiver.kinds.models import Model, build
+from perceiver.text import coders
+from perceiver.text.vocabularies import Vocabulary
 from perceiver.weights import files, tensors
 from perceiver.weights.mapping import Params, flatten, unflatten
 from perceiver.weights.stored import Arrays
 
 FORMAT = 1
-_TOKENIZER = "tokenizer.model"
 _STATE = "state:"  # prefix of network state (batch norm averages) beside the parameters
 
 
@@ -44,17 +46,26 @@ def save(
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     usage = dict(usage or {})
-    tokenizer = None
-    if "file" in usage:
-        tokenizer = pathlib.Path(usage["file"]).read_bytes()
-        usage["file"] = _TOKENIZER
+    tokenizer = tokenizer_file(usage)
+    if tokenizer is not None:
+        usage["file"] = tokenizer[0]
     config = {"format": FORMAT, "model": model.spec.to_dict(), "usage": usage}
     text = json.dumps(config, indent=2, ensure_ascii=False)  # may fail, so before any file changes
     names = flatten(params) | {_STATE + key: x for key, x in flatten(state).items()}
     tensors.write(folder / "model.safetensors", names)
     if tokenizer is not None:
-        files.write(folder / _TOKENIZER, tokenizer)
+        files.write(folder / tokenizer[0], tokenizer[1])
     files.write(folder / "config.json", text.encode())
+
+
+def tokenizer_file(usage: Mapping[str, Any]) -> tuple[str, bytes] | None:
+    """Returns name and content of the file of a model's tokeniser, for beside its weights."""
+    if "file" not in usage:
+        return None
+    path = pathlib.Path(usage["file"])
+    if usage.get("tokenizer") != coders.LIBRARY:
+        return "tokenizer.model", path.read_bytes()
+    return "tokenizer.json", Vocabulary(path).save() if path.suffix == ".txt" else path.read_bytes()
 
 
 def is_native(config: Any) -> bool:
@@ -72,9 +83,9 @@ def load(folder: str | os.PathLike) -> Saved:
     folder = pathlib.Path(folder)
     stored = arrays(folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder}: broken file: {error}; export the model again") from error
+        config = files.read_json(folder / "config.json")
+    except ValueError as error:
+        raise ValueError(f"{error}; export the model again") from error
     if not is_native(config):
         raise ValueError(
             f"{folder}/config.json does not belong to an exported model: it needs format, model "
@@ -82,13 +93,18 @@ def load(folder: str | os.PathLike) -> Saved:
         )
     if config["format"] != FORMAT:
         raise ValueError(f"{folder}/config.json has format {config['format']}, known: {FORMAT}")
-    model = build(config["model"])
+    usage = config["usage"]
+    if not isinstance(usage, dict):
+        raise ValueError(f"{folder}/config.json: usage must be an object, not {usage!r}")
+    try:
+        model = build(config["model"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder}/config.json: {error}") from error
     _check_fit(folder, model, stored)
     params = {k: x.read() for k, x in stored.items() if not k.startswith(_STATE)}
     state = {k[len(_STATE) :]: x.read() for k, x in stored.items() if k.startswith(_STATE)}
-    usage = config["usage"]
     if "file" in usage:
-        usage["file"] = str(folder / usage["file"])
+        usage["file"] = str(files.beside(folder, usage["file"]))
     return Saved(model, unflatten(params), unflatten(state), usage)
 
 

@@ -31,6 +31,7 @@ _DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+_MOST_HEADER = 2**25  # bytes: of some 300,000 arrays
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
@@ -44,13 +45,17 @@ def read(path: str | os.PathLike) -> Arrays:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _MOST_HEADER:
+        raise ValueError(f"{path}: broken file: a header of {size:,} bytes")
     try:
         with safe_open(path, framework="np"):
             pass  # has checked the header against the file's size
     except SafetensorError as error:
         raise ValueError(f"{path}: broken file: {error}") from error
     with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
+        file.seek(8)
         header = json.loads(file.read(size))
     header.pop("__metadata__", None)
     return {name: _stored(path, name, entry, 8 + size) for name, entry in header.items()}

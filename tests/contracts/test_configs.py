@@ -11,7 +11,6 @@ import pytest
 
 import train.loop
 from data import DatasetInfo
-from data.prepare.synthetic import scenes
 from perceiver.kinds import specs
 from tests.train import runs
 from train import experiment, step
@@ -76,21 +75,6 @@ def test_an_unknown_field_is_refused(name):
         config.optim.learning_rat = 1.0
 
 
-@pytest.fixture(scope="session")
-def scenes_folder(tmp_path_factory):
-    """Where the smallest set of scenes is prepared, which clips' smoke forms train on."""
-    folder = tmp_path_factory.mktemp("data")
-    scenes.prepare(folder, train_clips=9, eval_clips=9, seconds=0.6)
-    return folder
-
-
-def get_smoke(name, variant, request):
-    config = get_config(name, f"{variant},smoke")
-    if config.data.source == "clips:scenes":
-        config.data.data_dir = str(request.getfixturevalue("scenes_folder"))
-    return config
-
-
 def by_day(cases, chosen):
     """Cases for parametrize: all but the chosen ones are slow."""
     return [pytest.param(*case, marks=() if case in chosen else pytest.mark.slow) for case in cases]
@@ -122,9 +106,9 @@ SHARED = {case: FORMS[case][0] for case in TASKS if FORMS[case][0] in runs.CONFI
 
 
 @pytest.mark.parametrize(("name", "variant"), by_day(SMOKE, set(first_of_each(FORMS)) - set(PAIRS)))
-def test_its_smoke_form_takes_a_step(name, variant, request):
+def test_its_smoke_form_takes_a_step(name, variant):
     """Shapes alone, of true batches: nothing is compiled."""
-    run = experiment.make(get_smoke(name, variant, request))
+    run = experiment.make(get_config(name, f"{variant},smoke"))
     state = jax.eval_shape(run.init_state)
     with contextlib.closing(run.batches("train", train=True)) as batches:
         train_step = step.make_train_step(run.task, run.optimizer, seed=0)
@@ -161,9 +145,9 @@ def check_run(task, folder):
         if case not in SHARED
     ],
 )
-def test_each_task_trains_each_kind_of_model(name, variant, tmp_path, request):
+def test_each_task_trains_each_kind_of_model(name, variant, tmp_path):
     """On one device, a single block of layers, few examples: that takes half of the time."""
-    config = get_smoke(name, variant, request)
+    config = get_config(name, f"{variant},smoke")
     config.placement = "single"
     if config.data.source.startswith("stdlib"):  # others are small
         config.data.eval_examples = 64
@@ -180,6 +164,6 @@ def test_a_shared_run_is_complete(task, trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), TRAINED)
-def test_its_smoke_form_trains(name, variant, tmp_path, request):
+def test_its_smoke_form_trains(name, variant, tmp_path):
     """As it is: on all devices."""
-    check_training(get_smoke(name, variant, request), tmp_path)
+    check_training(get_config(name, f"{variant},smoke"), tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.prepare.synthetic import scene_plans
+from data.clips import scene_plans
 from experiments import common, comparison, deepnet, fusion, performer
 from perceiver.nn.residual import residual_connection
 

@@ -72,6 +72,25 @@ def test_pictures_get_labels(models, files, capsys):
     assert sum(row["probability"] for row in shown["labels"]) == pytest.approx(1)
 
 
+def test_broken_inputs_are_named_and_counted_and_the_others_have_results(
+    models, files, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(predict.Pretrained, "batch_size", 2)  # of the field's default
+    (tmp_path / "bad.png").write_bytes(b"xx")
+    given = [*files, str(tmp_path / "bad.png"), files[0]]
+    with pytest.raises(SystemExit, match=r"^1 of 5 inputs were broken and have no result$"):
+        predict.main([str(models / "image"), *given, "--top", "1"])
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == [*files, files[0]]
+    assert f"input 3 is broken: {tmp_path}/bad.png" in err
+    out = tmp_path / "rows.npy"
+    with pytest.raises(SystemExit, match="1 of 5"):
+        predict.main([str(models / "image"), *given, "--embed", "--out", str(out)])
+    rows = np.load(out)
+    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), [False] * 3 + [True, False])
+    np.testing.assert_allclose(rows[0], rows[4], atol=1e-6)
+
+
 def test_texts_are_filled_in(models, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("from [MASK:4]"))
     predict.main([str(models / "text"), "one [MASK]wo", "-", "--json"])

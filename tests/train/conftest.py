@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train import runs
+
 INPUTS, OUTPUTS, CHANNELS, LAYERS = 5, 7, 64, 3
 
 
@@ -60,6 +62,13 @@ def make_batch(size, seed=0):
         "y": rng.normal(size=(size, OUTPUTS)).astype(np.float32),
         "mask": rng.random((size, OUTPUTS)) < keep_rate,
     }
+
+
+@pytest.fixture
+def _shared_programs():
+    """Runs of one config share their compiled programs, see `runs.shared_programs`."""
+    with runs.shared_programs():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import functools
 import io
+import json
 import os
 import pathlib
 import re
@@ -12,12 +13,14 @@ import socket
 
 import jax
 import numpy as np
+import pytest
 
 from configs import digits, sentences
 from train import experiment, loop
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices.sharding import path_of
 from train.report.metrics_log import SPEEDS, read
+from train.run import run, trained_model
 from train.step import TrainState
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -51,6 +54,51 @@ CONFIGS = {
 }
 
 
+# Settings of `train` that no compiled program depends on.
+_INTERVALS = ("log_every", "eval_every", "save_every", "keep", "keep_every")
+_PROGRAMS = {}
+
+
+class SharedExperiment(experiment.Experiment):
+    """An experiment whose programs are those of earlier ones of its config in this process.
+
+    To trace and load them again takes most of a small run's time. That other processes resume a run
+    is tested by runs that are processes.
+    """
+
+    def _once(self, name):
+        config = self.config.to_dict()
+        config["train"] = {k: x for k, x in config["train"].items() if k not in _INTERVALS}
+        key = name, json.dumps(config, default=str, sort_keys=True)
+        if key not in _PROGRAMS:
+            made = getattr(super(), name)
+            _PROGRAMS[key] = made if name == "init_state" else made()
+        return _PROGRAMS[key]
+
+    @property
+    def init_state(self):
+        return self._once("init_state")  # one function: JAX looks its program up by it
+
+    def train_step(self):
+        return self._once("train_step")
+
+    def eval_step(self):
+        return self._once("eval_step")
+
+
+@contextlib.contextmanager
+def shared_programs():
+    """Lets the runs of this process share the programs of equal configs.
+
+    Not for tests that change what a program is made from.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (run, trained_model):
+            make = module.make
+            patch.setattr(module, "make", lambda c, m=make: SharedExperiment(**vars(m(c))))
+        yield
+
+
 def train_once(name: str, root: pathlib.Path) -> pathlib.Path:
     """Returns the folder of a run below `root`, which the first process that asks for it trains.
 
@@ -63,7 +111,8 @@ def train_once(name: str, root: pathlib.Path) -> pathlib.Path:
         if not folder.exists():
             unfinished = root / f"{name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            with contextlib.redirect_stdout(io.StringIO()):  # not what the test at hand looks for
+            # Not what the test at hand looks for.
+            with contextlib.redirect_stdout(io.StringIO()), shared_programs():
                 loop.run(CONFIGS[name](), unfinished)
             unfinished.rename(folder)
     return folder

@@ -1,7 +1,10 @@
 """The loop as a whole: bit-exact resume, other placements, faults, what a run leaves behind."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +22,9 @@ from train.run.window import MetricWindow, NonFiniteError
 
 # After a run's LAMB steps, relative to the largest parameter: placements reduce in another order.
 PLACEMENT_TOLERANCE = 1e-4
+
+
+pytestmark = pytest.mark.usefixtures("_shared_programs")
 
 
 class Killed(BaseException):
@@ -61,8 +67,9 @@ def run_until(step, config, folder):
 def killed(tmp_path_factory):
     """A run killed before any checkpoint, with a window open at its first, and at its last step."""
     folder = tmp_path_factory.mktemp("killed") / "run"
-    for step in (1, 7, 11):
-        run_until(step, small(), folder)
+    with runs.shared_programs():
+        for step in (1, 7, 11):
+            run_until(step, small(), folder)
     return folder
 
 
@@ -166,6 +173,47 @@ def test_the_folder_of_another_config_is_refused(copy):
 
 def test_free_settings_may_change(whole):
     workdir.claim(whole, small(**{"train.keep": 1, "placement": "pmap"}), write=False)
+
+
+def test_data_that_was_moved_is_known_by_its_name(tmp_path):
+    def claim(source):
+        return workdir.claim(tmp_path, small(**{"data.source": source}))
+
+    claim("folder:/scratch/1/flowers")
+    claim("folder:/scratch/2/flowers/")
+    for other in ("folder:/scratch/2/roses", "rows:/scratch/2/flowers", "digits"):
+        with pytest.raises(ValueError, match=rf"now '{other}'\nData that was moved is accepted"):
+            claim(other)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_a_finished_run_trains_on_with_its_schedule(copy, capsys):
+    remedy = r"--config.optim.steps=11 --config.train.steps=12\..*--config.init_from.source="
+    with pytest.raises(ValueError, match=remedy):
+        train.loop.run(small(**{"train.steps": 12}), copy)
+    with pytest.raises(ValueError, match=r"train\.steps=5, but the run is at step 11 already"):
+        train.loop.run(small(**{"train.steps": 5, "optim.steps": 11}), copy)
+    train.loop.run(small(**{"train.steps": 12, "optim.steps": 11}), copy)
+    assert "resumed at step 11" in capsys.readouterr().out
+    assert read(copy / "metrics.jsonl")[-1]["step"] == 12
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path):
+    code = (
+        "import time; from train.run import workdir\n"
+        f"with workdir.lock({str(tmp_path)!r}): print(flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=runs.ROOT) as other:
+        other.stdout.readline()
+        message = f"in use: process {other.pid} on .* is training into it"
+        with pytest.raises(ValueError, match=message):
+            train.loop.run(small(), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [workdir.LOCK]
+        other.kill()
+        other.wait()
+    with workdir.lock(tmp_path):  # what a killed process held is free
+        assert f"process {os.getpid()} on" in (tmp_path / workdir.LOCK).read_text()
 
 
 @pytest.mark.usefixtures("_no_pictures")

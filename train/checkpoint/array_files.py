@@ -18,6 +18,7 @@ from etils import epath
 from train.checkpoint import fingerprint
 from train.checkpoint.folders import Folder
 
+METADATA = "_METADATA"  # Orbax's, of the arrays: JSON
 State = Mapping[str, Any]  # path -> array, or its shape, dtype and sharding
 _NAMED = 8  # array paths that an error message lists of each kind
 _READ_BYTES = 1 << 28  # that `find_change` reads at once, but for a larger array
@@ -50,7 +51,10 @@ def check_same(folder: Folder, wanted: State) -> None:
     Raises:
       ValueError: it has others; lists them.
     """
-    saved = dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder)).tree)
+    try:
+        saved = dict(ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder)).tree)
+    except Exception as error:  # whatever an edited file leads Orbax to
+        raise ValueError(f"{folder}/{METADATA} cannot be read: {error!r}") from error
     changed = [
         f"{path}: {_signature(saved[path])} in the checkpoint, {_signature(wanted[path])} here"
         for path in wanted.keys() & saved.keys()

@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
+from perceiver.weights import files
 from train.checkpoint import array_files, fingerprint, folders, integrity, saving
 from train.checkpoint.saving import SaveError
 from train.devices.sharding import path_of
@@ -177,7 +178,7 @@ class Checkpoints:
         while (step := self._newest_intact(below)) is not None:
             folder = self.folder / str(step)
             array_files.check_same(folder / saving.STATE, wanted)
-            run = json.loads((folder / saving.RUN).read_text())
+            run = files.read_json(folder / saving.RUN)
             arrays = array_files.read(folder / saving.STATE, wanted)
             changed = _changed(arrays, run.get("arrays"))
             if changed is None:
@@ -230,7 +231,7 @@ class Checkpoints:
                 if below is not None and step >= below:
                     continue
                 path = self.folder / str(step)
-                reason = integrity.find_damage(path)
+                reason = integrity.find_damage(path) or _unreadable(path)
                 if reason is None:
                     newest = step
                     break
@@ -265,6 +266,18 @@ class Checkpoints:
             except OSError as error:  # a folder that cannot be written: saving will tell
                 logging.warning("cannot rename the damaged %s: %s", path, error)
         _meet("damaged checkpoints are set aside")
+
+
+def _unreadable(path: folders.Folder) -> str | None:
+    """Why a checkpoint with the right checksums still cannot be one; None where it can."""
+    try:
+        run = files.read_json(path / saving.RUN)
+        files.read_json(path / saving.STATE / array_files.METADATA)
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not isinstance(run.get("data"), dict) or "config" not in run:
+        return f"{saving.RUN} lacks data and config"
+    return None
 
 
 class _Info(NamedTuple):

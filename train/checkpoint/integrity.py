@@ -9,6 +9,7 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
+from perceiver.weights import files
 from train.checkpoint import folders
 
 CHECKSUMS = "checksums.json"
@@ -36,16 +37,17 @@ def seal(folder: folders.Folder, leave_out: Sequence[str] = ()) -> None:
 def find_damage(folder: folders.Folder) -> str | None:
     """Why a sealed folder is not what was written; None where nothing is wrong with it."""
     try:
-        checksums = json.loads((folder / CHECKSUMS).read_bytes())
+        checksums = files.read_json(folder / CHECKSUMS)
     except (FileNotFoundError, NotADirectoryError):
         return f"{CHECKSUMS} is missing: incomplete, or not written by this program"
     except OSError as error:
         return f"{CHECKSUMS} cannot be read: {error}"
-    except ValueError:
-        return f"{CHECKSUMS} is not JSON"
-    if not isinstance(checksums, dict):
-        return f"{CHECKSUMS} is not a table of files"
+    except ValueError as error:
+        return str(error)
     for name, wanted in checksums.items():
+        path = pathlib.PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not (folder / name).is_file():
+            return f"{name} is missing"
         try:
             actual = _fingerprint(folder / name)
         except (FileNotFoundError, NotADirectoryError):

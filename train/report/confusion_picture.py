@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from train.objective.class_metrics import BINS, Calibration, Confusions
+from train.report.names import drawn
 
 NAMED = 30  # classes; more have no room for their names
 WORST = 20  # pairs that are listed instead
-WIDTH = 28  # letters of a name
 CELLS = 250  # of the matrix; more classes share them, as single ones would not be seen
 
 
@@ -29,12 +30,13 @@ def draw(
     figure = Figure(figsize=(size * sum(widths) / widths[0], size), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(widths), width_ratios=widths)
-    _draw_matrix(panels[0], confusions, names if has_names else None, len(names))
-    if not has_names:
-        _list_worst(panels[1], confusions, names)
-    _draw_reliability(panels[-1], calibration)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with drawn(names) as names:
+        _draw_matrix(panels[0], confusions, names if has_names else None, len(names))
+        if not has_names:
+            _list_worst(panels[1], confusions, names)
+        _draw_reliability(panels[-1], calibration)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
     return path
 
 
@@ -55,9 +57,8 @@ def _draw_matrix(
     if names is None:
         axes.set(xticks=[], yticks=[], title=f"{classes:,} classes, in their order")
         return
-    short = [_shorten(name) for name in names]
-    axes.set_xticks(range(classes), short, rotation=90, fontsize=7)
-    axes.set_yticks(range(classes), short, fontsize=7)
+    axes.set_xticks(range(classes), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(classes), names, fontsize=7)
     for row, column in np.argwhere(counts):
         colour = "white" if parts[row, column] > 0.4 else "black"
         text = f"{counts[row, column]:.0f}"
@@ -66,11 +67,12 @@ def _draw_matrix(
 
 def _list_worst(axes: Axes, confusions: Confusions, names: Sequence[str]) -> None:
     worst = confusions.worst(WORST)
-    lines = [f"{n:>5}  {_shorten(names[a])}\n         as {_shorten(names[b])}" for a, b, n in worst]
+    lines = [f"{n:>5}  {names[a]}\n         as {names[b]}" for a, b, n in worst]
     axes.set_axis_off()
     axes.set_title("mistaken most", fontsize=9)
     text = "\n".join(lines) or "no mistakes"
-    axes.text(0, 1, text, va="top", fontsize=6.5, family="monospace", transform=axes.transAxes)
+    family = ["DejaVu Sans Mono", *matplotlib.rcParams["font.family"]]
+    axes.text(0, 1, text, va="top", fontsize=6.5, family=family, transform=axes.transAxes)
 
 
 def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
@@ -92,8 +94,3 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
         axes.text(centre, 0.01, text, fontsize=6, rotation=90, ha="center", color=colour)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"expected calibration error {calibration.error:.4f}", fontsize=9)
-
-
-def _shorten(name: str) -> str:
-    short = name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"
-    return short.replace("$", r"\$")  # a dollar would begin a formula

@@ -97,7 +97,7 @@ def read(path: str | os.PathLike[str]) -> list[Row]:
 def _parse(line: bytes) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:  # bad JSON and bad UTF-8 alike
+    except (ValueError, RecursionError):  # bad JSON and bad UTF-8 alike
         return None
     is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
     return row if is_row else None

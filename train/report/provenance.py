@@ -101,7 +101,7 @@ def read(folder: os.PathLike) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
         try:
             rows.append(json.loads(line))
-        except ValueError:  # cut short by a full disk, or by two machines at once
+        except (ValueError, RecursionError):  # cut short by a full disk, or by two machines at once
             logging.warning("%s has an unreadable line: %r", path, line[:80])
     return rows
 

@@ -9,10 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from train.objective.ranking import Ranking
+from train.report.names import drawn
 
 SHOWN = 5  # classes of each end
 BINS = 20  # of average precision
-WIDTH = 28  # letters of a name
 
 
 def draw(
@@ -29,12 +29,13 @@ def draw(
     counted = np.flatnonzero(ranking.counted)
     order = counted[np.argsort(ranking.average_precision[counted], kind="stable")]
     ends = {"best": (best_axes, order[::-1][:SHOWN]), "worst": (worst_axes, order[:SHOWN])}
-    for which, (axes, classes) in ends.items():
-        _draw_curves(axes, ranking, scores, labels, names, classes)
-        axes.set_title(f"the {which} of {len(counted):,} classes", fontsize=10)
-    _draw_histogram(histogram, ranking)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with drawn(names) as names:
+        for which, (axes, classes) in ends.items():
+            _draw_curves(axes, ranking, scores, labels, names, classes)
+            axes.set_title(f"the {which} of {len(counted):,} classes", fontsize=10)
+        _draw_histogram(histogram, ranking)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
     return path
 
 
@@ -58,9 +59,7 @@ def _draw_curves(
 ) -> None:
     for k in classes:
         precision, recall = precision_recall(scores[:, k], labels[:, k])
-        name = names[k] if len(names[k]) <= WIDTH else f"{names[k][: WIDTH - 1]}…"
-        # A dollar would begin a formula.
-        label = f"{ranking.average_precision[k]:.3f} {name}".replace("$", r"\$")
+        label = f"{ranking.average_precision[k]:.3f} {names[k]}"
         # Average precision is the area under steps, not under slopes.
         recall = np.append(0, recall)
         precision = np.append(precision[0], precision)

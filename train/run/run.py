@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from train.checkpoint import folders
 from train.checkpoint.checkpoint import Checkpoints
 from train.checkpoint.remote_folder import RemoteFolder
 from train.devices import hardware, sharding
@@ -64,6 +65,8 @@ def open_run(
         experiment = make(config)
         config, main_host = experiment.config, jax.process_index() == 0
         remote = enter(RemoteFolder(folder, write=main_host))
+        if main_host and not folders.is_remote(folders.of(folder)):
+            enter(workdir.lock(remote.folder))
         folder = workdir.claim(remote.folder, config, write=main_host)
         if main_host:
             provenance.append(folder, sys.argv[1:])
@@ -112,6 +115,11 @@ def _start(experiment: Experiment, checkpoints: Checkpoints):
     """Own last checkpoint, else `init_from`, else fresh: (state, what else was saved, origin)."""
     restored = checkpoints.restore(experiment.abstract_state())
     if restored is not None:
+        steps = experiment.config.train.steps
+        if restored.step > steps:
+            raise ValueError(
+                f"train.steps={steps}, but the run is at step {restored.step} already; raise it"
+            )
         return restored.state, restored.data_state, f"resumed at step {restored.step}"
     state = experiment.placement.init(experiment.init_state)
     section = experiment.config.init_from

@@ -1,7 +1,6 @@
 """A model that has been trained, with the experiment that it is to be looked at in."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from perceiver import attention
 from perceiver.kinds import specs
 from perceiver.pretrained import loading
+from perceiver.weights import files
 from train.checkpoint import folders
 from train.checkpoint.checkpoint import Checkpoints
 from train.devices import mesh
@@ -64,7 +64,7 @@ def _notices(folder: str | os.PathLike, experiment: Experiment) -> tuple[str, ..
     exported = folders.of(folder) / "model"
     if not (exported / "config.json").exists():
         return ()
-    usage = json.loads((exported / "config.json").read_text(encoding="utf-8")).get("usage", {})
+    usage = files.read_json(exported / "config.json").get("usage", {})
     return tuple(differing_usage(usage, experiment.task.usage))
 
 

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data.clips import clip_records
-from data.prepare.synthetic import scene_pictures, scene_plans, scene_sounds
+from data.clips import clip_records, scene_pictures, scene_plans, scene_sounds
 
 SIDE = 64  # pixels of a picture, both ways
 SPLITS = ("balanced_train", "eval")

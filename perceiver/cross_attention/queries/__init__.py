@@ -84,7 +84,7 @@ def decode(
         activation=activation,
         operands=operand_dtype(segment.content, compute.operands).name,
     )
-    k, v = _keys_and_values(latents, weights.latents, step.operands)
+    k, v = _keys_and_values(latents, weights.latents, heads, step.operands)
     if step.absorbs_values:
         v = product("bnv,ve->bne", v, weights.out[0], step.operands)
     k, v = _split_heads(k, heads), _split_heads(v, heads)
@@ -105,12 +105,14 @@ def _absorbs_values(latents: int, v_channels: int, channels: int, heads: int) ->
     return heads == 1 and latents * channels < v_channels * (latents + channels)
 
 
-def _keys_and_values(latents, weights: Weights, operands: str):
+def _keys_and_values(latents, weights: Weights, heads: int, operands: str):
     """[B, N, D] -> [B, N, H c], [B, N, H v], without the key bias."""
     x = layer_norm(latents, weights.scale, weights.offset)
     k = product("bnd,dc->bnc", x, weights.key_w, operands)
     v = product("bnd,dv->bnv", x, weights.value_w, operands)
-    return k, v + jnp.broadcast_to(weights.value_b, v.shape)
+    # The key bias, which the softmax does not see: but a NaN in it must be seen.
+    unseen = jnp.repeat((0 * weights.key_b).reshape(heads, -1).sum(axis=1), v.shape[-1] // heads)
+    return k, v + jnp.broadcast_to(weights.value_b + unseen, v.shape)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:  # [B, N, H c] -> [B, H, c, N]
@@ -143,7 +145,7 @@ class _Step:
         if not self.absorbs_values:
             y = dot(y, weights.out[0], self.operands)
         if chunk.keep is not None:
-            y = y * chunk.keep.reshape(*y.shape[:2], 1)
+            y = jnp.where(chunk.keep.reshape(*y.shape[:2], 1) > 0, y, 0.0)
         y = (y + jnp.broadcast_to(weights.out[1], y.shape)).astype(dtype)
         x = x + y if self.residual else y
         y = self._linear(layer_norm(x, *weights.mlp_norm), weights.hidden)

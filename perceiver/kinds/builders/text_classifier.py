@@ -24,7 +24,8 @@ def _parts(spec: specs.TextClassifier) -> Parts:
     head = TextClasses(
         tasks=spec.heads,
         own_queries=not spec.has_token,
-        channels=spec.embedding_channels,
+        linear=spec.head == "linear",
+        channels=spec.query_channels or spec.embedding_channels,
         heads=spec.query_heads,
         qk_channels=spec.query_qk_channels,
         query_residual=spec.query_residual,

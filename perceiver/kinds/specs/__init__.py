@@ -74,9 +74,11 @@ def parse(spec: Mapping[str, Any] | Spec) -> Spec:
         return spec
     if isinstance(spec, str):
         raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"a spec is a dict, not {spec!r}"[:200])
     fields = dict(spec)
     kind = fields.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"a model's 'kind' must be one of {', '.join(KINDS)}, not {kind!r}")
     cls = KINDS[kind]
     known = {field.name: field for field in dataclasses.fields(cls)}

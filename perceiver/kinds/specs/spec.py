@@ -1,11 +1,17 @@
 """What the specs of all kinds share: plain values, checked when they are made."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 from perceiver import attention
 
 DTYPES = ("float32", "bfloat16")
+# Bounds of what a file may ask for, far beyond any model, before anything of that size is made.
+_LARGEST = 2**24
+_MOST = {"layers": 2**14, "blocks": 2**12, "mel_bins": 2**12, "mel_window": 2**18}
+_MOST_PLACES = 2**10  # of a tuple
+_MOST_ELEMENTS = 2**30  # of a shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,7 @@ class Spec:
             if isinstance(getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             self._check_type(field)
+            self._check_size(field.name)
         self._choice("dtype", DTYPES)
 
     @property
@@ -66,6 +73,17 @@ class Spec:
         self._require(fits, field.name, f"must be of type {getattr(kind, '__name__', 'float')}")
         if field.type is int:
             self._require(value >= 0, field.name, "must not be negative")
+
+    def _check_size(self, name: str) -> None:
+        value = getattr(self, name)
+        parts = value if isinstance(value, tuple) else (value,)
+        numbers = [x for x in parts if isinstance(x, int)]
+        most = _MOST.get(name, _LARGEST)
+        self._require(all(abs(x) <= most for x in numbers), name, f"must be at most {most:,}")
+        self._require(len(parts) <= _MOST_PLACES, name, f"has more than {_MOST_PLACES:,} places")
+        if name.endswith("_shape"):
+            fits = math.prod(numbers) <= _MOST_ELEMENTS
+            self._require(fits, name, f"has more than {_MOST_ELEMENTS:,} elements")
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         self._require(

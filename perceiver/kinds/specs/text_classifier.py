@@ -6,6 +6,7 @@ from perceiver.kinds.specs.masked_lm import MaskedLM
 
 # How a model of several tasks knows which is asked (Perceiver IO, section 4.1 and table 2).
 MULTITASK = ("query", "shared_token", "task_tokens")
+HEADS = ("mlp", "linear")  # after a query's decoder: the paper's two layers, or one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,16 @@ class TextClassifier(MaskedLM):
     tasks: tuple[str, ...] = ()  # names; (): one task
     task_classes: tuple[int, ...] = ()  # of each task
     multitask: str = "query"
+    head: str = "mlp"
+    query_channels: int = 0  # 0: embedding_channels
 
     def __post_init__(self):
         super().__post_init__()
         self._positive("classes")
         self._choice("multitask", MULTITASK)
+        self._choice("head", HEADS)
+        whole = self.query_channels >= 0 and self.query_channels % self.query_heads == 0
+        self._require(whole, "query_channels", f"must be a multiple of {self.query_heads=}, or 0")
         named = all(isinstance(name, str) and name.isidentifier() for name in self.tasks)
         named = named and len(set(self.tasks)) == len(self.tasks)
         self._require(named, "tasks", "must be different words")

@@ -8,7 +8,7 @@ import numpy as np
 from perceiver.kinds import specs
 from perceiver.media import images
 from perceiver.pretrained.runner import Runner
-from perceiver.pretrained.use.items import listed
+from perceiver.pretrained.use.items import in_batches, listed
 
 
 def prepare(
@@ -39,7 +39,10 @@ def classify(
     run: Runner, pictures: Any, usage: dict[str, Any], *, top_k: int = 5
 ) -> list[list[tuple[str, float]]]:
     """Returns the top_k (label, probability) of each picture, best first."""
-    logits = run.apply(prepare(run.model.spec, usage, pictures))
+    spec = run.model.spec
+    logits = in_batches(
+        pictures, run.batch_size, lambda some: run.apply(prepare(spec, usage, some))
+    )
     return [best_of(row[None], usage["labels"], top_k) for row in logits]
 
 

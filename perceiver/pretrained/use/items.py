@@ -1,7 +1,7 @@
 """One thing or several, as Python users have them at hand."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,3 +69,9 @@ def several(given: Any) -> bool:
 def listed(given: Any) -> Sequence[Any]:
     """Returns one thing as a list of one."""
     return given if several(given) else [given]
+
+
+def in_batches(given: Any, size: int, use: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Returns `use` of one thing or several, `size` at a time: so few are decoded at once."""
+    given = listed(given)
+    return np.concatenate([use(given[i : i + size]) for i in range(0, len(given), size)])

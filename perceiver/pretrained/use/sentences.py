@@ -35,7 +35,7 @@ def prepare(
     Raises:
       ValueError: there is no text, or one is empty.
     """
-    return _padded(spec, _rows(spec, usage, listed(texts)))
+    return _padded(spec, *_rows(spec, usage, listed(texts)))
 
 
 def embed(run: Runner, texts: Any, usage: dict[str, Any]) -> np.ndarray:  # float32 [n, E]
@@ -44,12 +44,12 @@ def embed(run: Runner, texts: Any, usage: dict[str, Any]) -> np.ndarray:  # floa
     Texts of like length are run together, so that short ones do not cost what long ones do.
     """
     spec = run.model.spec
-    rows = _rows(spec, usage, listed(texts))
+    rows, coder = _rows(spec, usage, listed(texts))
     sizes = np.array([lengths.padded(len(row), spec.text_length) for row in rows])
     embeddings = None
     for size in np.unique(sizes):
         where = np.flatnonzero(sizes == size)
-        outputs = run.apply(_padded(spec, [rows[i] for i in where]))["embedding"]
+        outputs = run.apply(_padded(spec, [rows[i] for i in where], coder))["embedding"]
         if embeddings is None:
             embeddings = np.empty((len(rows), outputs.shape[-1]), np.float32)
         embeddings[where] = outputs
@@ -83,7 +83,7 @@ def compare(
     return [Compared(float(c), label) for c, label in zip(cosines, labels, strict=True)]
 
 
-def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:
+def _rows(spec, usage, texts: Sequence[Text]) -> tuple[list[np.ndarray], coders.Coder]:
     if not len(texts):
         raise ValueError("give at least one text")
     items.texts(list(texts))
@@ -92,10 +92,11 @@ def _rows(spec, usage, texts: Sequence[Text]) -> list[np.ndarray]:
         ids = coder.encode(text)
         if not len(ids):
             raise ValueError(f"text {number} is empty; leave it out")
-        rows.append(sequences.join([ids], spec.text_length, coder.continues))
-    return rows
+        rows.append(sequences.join([ids], spec.text_length, coder))
+    return rows, coder
 
 
-def _padded(spec, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    tokens, mask = sequences.pad(rows, lengths.padded(max(map(len, rows)), spec.text_length))
+def _padded(spec, rows: Sequence[np.ndarray], coder: coders.Coder) -> dict[str, np.ndarray]:
+    length = lengths.padded(max(map(len, rows)), spec.text_length)
+    tokens, mask = sequences.pad(rows, length, coder)
     return {"tokens": tokens, "input_mask": mask}

@@ -47,11 +47,11 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
     Raises:
       ValueError: a text is longer than the model's positions, or empty.
     """
-    ids, unit = listed(texts), "tokens"
+    ids, unit, pad = listed(texts), "tokens", tokenizer.PAD
     if usage.get("tokenizer") != coders.EXTERNAL or not all(isinstance(x, np.ndarray) for x in ids):
         coder = coders.of_usage(usage)
-        ids = [x if isinstance(x, np.ndarray) else coder.encode(x) for x in ids]
-        unit = coder.unit
+        ids = [x if isinstance(x, np.ndarray) else _surrounded(coder, coder.encode(x)) for x in ids]
+        unit, pad = coder.unit, coder.pad
     for i, row in enumerate(ids):
         if not 0 < len(row) <= spec.max_length:
             raise ValueError(
@@ -60,11 +60,15 @@ def prepare(spec: specs.MaskedLM, usage: dict[str, Any], texts: Any) -> dict[str
             )
     longest = max(map(len, ids), default=0)
     length = lengths.padded(longest, spec.max_length)
-    tokens = np.full((len(ids), length), tokenizer.PAD, np.int32)
+    tokens = np.full((len(ids), length), pad, np.int32)
     for row, x in zip(tokens, ids, strict=True):
         row[: len(x)] = x
     mask = np.arange(length)[None] < np.array([[len(x)] for x in ids], int).reshape(-1, 1)
     return {"tokens": tokens, "input_mask": mask}
+
+
+def _surrounded(coder: Coder, ids: np.ndarray) -> np.ndarray:
+    return np.concatenate([coder.before, ids, coder.after]).astype(np.int32)
 
 
 def pool_tokens(
@@ -105,6 +109,8 @@ def fill_mask(
         a text as it is, so that it has no place for a span.
     """
     coder = coders.of_usage(usage)
+    if coder.mask < 0:
+        raise ValueError("the model's tokeniser has no [MASK]")
     choices = np.flatnonzero(coder.sizes)  # no special tokens
     if not 1 <= top_k <= len(choices):
         raise ValueError(f"top_k must lie in 1..{len(choices)}, got {top_k}")
@@ -116,9 +122,11 @@ def fill_mask(
                 f"{len(spans)} lists of spans for {len(texts)} texts; give one per text"
             )
         masked = [_hide(text, some, coder) for text, some in zip(texts, spans, strict=True)]
-    logits = run.apply(prepare(run.model.spec, usage, [ids for ids, _ in masked]))
+    rows = [_surrounded(coder, ids) for ids, _ in masked]
+    logits = run.apply(prepare(run.model.spec, usage, rows))
+    first = len(coder.before)
     return [
-        _fill(ids, some, y[: len(ids), choices], choices, coder, top_k)
+        _fill(ids, some, y[first : first + len(ids), choices], choices, coder, top_k)
         for (ids, some), y in zip(masked, logits, strict=True)
     ]
 
@@ -132,7 +140,7 @@ def _marked(text: str | bytes, coder: Coder, most: int) -> tuple[np.ndarray, lis
         start = size + len(before)
         if not 0 < count <= most:
             raise ValueError(f"{mark[0]} must mask 1 to {most} {coder.unit}, which the model reads")
-        parts += [before, np.full(count, tokenizer.MASK, np.int32)]
+        parts += [before, np.full(count, coder.mask, np.int32)]
         if spans and spans[-1][1] == start:  # marks side by side are one span
             spans[-1] = spans[-1][0], start + count
         else:
@@ -160,7 +168,7 @@ def _hide(text: str | bytes, spans: Sequence[tuple[int, int]], coder: Coder):
         if not 0 <= start < stop <= size:
             raise ValueError(f"span {(start, stop)} lies outside a text of {size} bytes")
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-        ids[first : last + 1] = tokenizer.MASK
+        ids[first : last + 1] = coder.mask
         hidden.append((int(first), int(last) + 1))
     if not spans:
         raise ValueError(f"no spans are given for {text[:80]!r}")

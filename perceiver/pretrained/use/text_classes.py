@@ -8,7 +8,7 @@ import numpy as np
 from perceiver.kinds import specs
 from perceiver.pretrained.runner import Runner
 from perceiver.pretrained.use import image, items
-from perceiver.text import coders, lengths, sequences
+from perceiver.text import coders, lengths, sequences, tokenizer
 
 Text = str | bytes
 Pair = tuple[Text, Text]
@@ -34,6 +34,8 @@ def prepare(
       ValueError: an empty text, or a task that the model does not have.
     """
     coder = coders.of_usage(usage)
+    if usage.get("special_tokens"):
+        coder = coder._replace(before=(tokenizer.CLS,), after=(tokenizer.SEP,))
     told = spec.has_token and spec.multitask == "task_tokens"
     place = _place(spec, task) if task or told else 0
     texts = texts if several(texts) else [texts]
@@ -45,10 +47,10 @@ def prepare(
         parts = [coder.encode(part) for part in (given if isinstance(given, tuple) else [given])]
         if not parts or not all(len(part) for part in parts):
             raise ValueError(f"text {number} is empty, or one of its parts is; leave it out")
-        rows.append(sequences.join(parts, spec.text_length, coder.continues))
+        rows.append(sequences.join(parts, spec.text_length, coder))
     longest = max(map(len, rows))
     length = lengths.padded(longest, spec.text_length)
-    tokens, mask = sequences.pad(rows, length)
+    tokens, mask = sequences.pad(rows, length, coder)
     inputs = {"tokens": tokens, "input_mask": mask}
     return inputs | {"task": np.full(len(rows), place, np.int32)} if spec.tasks else inputs
 

@@ -65,6 +65,8 @@ def arrays(path: str | os.PathLike) -> Arrays:
             logger.info("%s: ignored, as they are not weights: %s", path, ", ".join(others))
     collected: dict[str, StoredArray] = {}
     for part in parts:
+        if not isinstance(part, Mapping):
+            raise ValueError(f"{path}: state is {_describe(part)}, not a mapping of modules")
         for module, leaves in part.items():
             if not isinstance(leaves, Mapping):
                 raise ValueError(
@@ -73,7 +75,10 @@ def arrays(path: str | os.PathLike) -> Arrays:
             for name, x in leaves.items():
                 if not isinstance(x, StoredArray):
                     raise ValueError(f"{path}: {module}/{name} is {_describe(x)}, not an array")
-        collected |= flatten(part)
+        flat = flatten(part)
+        if len(flat) != sum(map(len, part.values())) or flat.keys() & collected.keys():
+            raise ValueError(f"{path}: two of its arrays have the same path, module/name")
+        collected |= flat
     return collected
 
 

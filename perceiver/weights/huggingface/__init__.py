@@ -23,7 +23,8 @@ import numpy as np
 
 from perceiver.kinds import specs, usage
 from perceiver.kinds.models import build
-from perceiver.weights import batch_norm, files, tensors
+from perceiver.text import coders
+from perceiver.weights import batch_norm, files, native, tensors
 from perceiver.weights.fill import fill
 from perceiver.weights.huggingface import bert, torch_files
 from perceiver.weights.huggingface.classes import MODEL_TYPES, transformer_of
@@ -43,6 +44,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+TOKENIZERS = ("tokenizer.json", "vocab.txt")  # of BERT
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
@@ -75,19 +77,27 @@ def read(
     stored = arrays(weights)
     if spec is None:
         spec = spec_of(config, {name: x.shape for name, x in stored.items()}, processor)
-    model = build(spec)
+    try:
+        model = build(spec)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{weights.parent}: config.json or spec: {error}") from error
     if transformer_of(model.spec) is bert:
         stored = bert.normalised(stored)
     conv_kernel = conv_kernel or config.get(CONV_KERNEL, "hub")
     tracked = int(stored[BATCHES].read()) if BATCHES in stored else 0
     params, state = fill(model, stored, rules(model.spec, conv_kernel), steps=tracked)
-    return Saved(model, params, state, _usage(model.spec, config, processor))
+    usage = _usage(model.spec, config, processor)
+    if usage.get("tokenizer") == coders.EXTERNAL:
+        beside = (weights.parent / name for name in TOKENIZERS)
+        found = next((path for path in beside if path.is_file()), None)
+        usage |= {} if found is None else {"tokenizer": coders.LIBRARY, "file": str(found)}
+    return Saved(model, params, state, usage)
 
 
 def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch") -> None:
     """Writes a folder that `from_pretrained` of Hugging Face's class loads.
 
-    Each file appears whole or not at all; for BERT none of a tokeniser. With learned positions or a
+    Each file appears whole or not at all. With learned positions or a
     convolutional stem their Perceivers do not compute what ours do, see `huggingface.config`.
 
     Args:
@@ -104,7 +114,7 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
     contents = {"config.json": config_of(spec, saved.usage)}
     if spec.kind in specs.IMAGE_CLASSIFIERS:
         contents["preprocessor_config.json"] = preprocessor_config(spec, saved.usage)
-    if spec.kind == "masked_lm":
+    if spec.kind in ("masked_lm", "text_classifier"):
         contents["tokenizer_config.json"] = tokenizer_config(spec)
     tree = {**saved.params, **batch_norm.without_history(saved.state)}
     exported = translate_back(tree, rules(spec, conv_kernel))
@@ -116,6 +126,8 @@ def save(folder: str | os.PathLike, saved: Saved, *, conv_kernel: str = "torch")
     tensors.write(folder / "model.safetensors", exported, {"format": "pt"})
     for name, text in texts.items():
         files.write(folder / name, text.encode())
+    if saved.usage.get("tokenizer") == coders.LIBRARY:
+        files.write(folder / TOKENIZERS[0], native.tokenizer_file(saved.usage)[1])
 
 
 def arrays(path: str | os.PathLike) -> Arrays:
@@ -130,10 +142,10 @@ def arrays(path: str | os.PathLike) -> Arrays:
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
         raise ValueError(f"{weights}: broken file: it has no weight_map from names to files")
-    for shard in set(places.values()):
-        if pathlib.PurePath(shard).name != shard:
-            raise ValueError(f"{weights}: {shard!r} is not a file beside it")
-    shards = {shard: _read_arrays(weights.parent / shard) for shard in sorted(set(places.values()))}
+    shards = {
+        shard: _read_arrays(files.beside(weights.parent, shard, links=True))
+        for shard in sorted(set(places.values()))
+    }
     missing = [f"{name} ({shard})" for name, shard in places.items() if name not in shards[shard]]
     if missing:
         raise ValueError(f"{weights}: shards lack what it lists: {', '.join(missing)}")
@@ -165,21 +177,16 @@ def _read_arrays(path: pathlib.Path) -> Arrays:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: broken file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: broken file: not a JSON object")
-    return content
+    return files.read_json(path) if path.is_file() else None
 
 
 def _usage(
     spec: specs.Spec, config: Mapping[str, Any], processor: Mapping[str, Any]
 ) -> dict[str, Any]:
-    names = {int(i): label for i, label in (config.get("id2label") or {}).items()}
+    named = config.get("id2label") or {}
+    if not isinstance(named, Mapping) or not all(str(i).isdecimal() for i in named):
+        raise ValueError(f"config.json: id2label={named!r} must map numbers to names"[:300])
+    names = {int(i): label for i, label in named.items()}
     labels = [names.get(i) for i in range(getattr(spec, "classes", 0))]
     given = all(isinstance(label, str) for label in labels)
     real = given and any(label != f"LABEL_{i}" for i, label in enumerate(labels))
@@ -187,6 +194,8 @@ def _usage(
     transformer = transformer_of(spec)
     if transformer is not None:
         result |= transformer.usage_of(spec, config)
+    if spec.kind == "text_classifier":  # as PerceiverTokenizer, by default, prepares texts
+        result["special_tokens"] = True
     if "image" in result:
         for name in ("mean", "std"):
             result["image"][name] = processor.get(f"image_{name}", result["image"][name])

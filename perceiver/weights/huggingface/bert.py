@@ -2,7 +2,7 @@
 
 What its class computes beside that is left out: the pooler and the next-sentence head of files that
 pre-training wrote, which a masked language model does not use, and dropout of the embedded tokens.
-Its tokeniser, WordPiece, is not here: the model takes ids.
+Its tokeniser is read from the folder (`perceiver.text.vocabularies`).
 """
 
 from collections.abc import Mapping
@@ -121,6 +121,6 @@ def _renamed(name: str) -> str:
 
 
 def usage_of(spec: specs.MaskedLMTransformer, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the sections of `perceiver.usage` that differ from other models' of texts."""
+    """Returns the sections of `perceiver.kinds.usage` that differ from other models' of texts."""
     del spec
     return {"tokenizer": "bytes" if config.get(TOKENIZER) == "bytes" else "external"}

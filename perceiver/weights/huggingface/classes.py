@@ -62,9 +62,10 @@ IMAGE_CLASSES = {
     },
 }
 TEXT = "PerceiverForMaskedLM"
+TEXT_CLASSES = "PerceiverForSequenceClassification"
 FLOW = "PerceiverForOpticalFlow"
 VIDEO = "PerceiverForMultimodalAutoencoding"
-CLASSES = (TEXT, *IMAGE_CLASSES, FLOW, VIDEO)
+CLASSES = (TEXT, TEXT_CLASSES, *IMAGE_CLASSES, FLOW, VIDEO)
 TRANSFORMERS = {module.CLASS: module for module in (bert, vit)}  # have no Perceiver's config
 MODEL_TYPES = ("perceiver", *(module.MODEL_TYPE for module in TRANSFORMERS.values()))
 
@@ -72,6 +73,7 @@ MODEL_TYPES = ("perceiver", *(module.MODEL_TYPE for module in TRANSFORMERS.value
 _TELLING = {
     **{module.TELLING: name for name, module in TRANSFORMERS.items()},
     "embedding_decoder.bias": TEXT,
+    "perceiver.input_preprocessor.embeddings.weight": TEXT_CLASSES,
     "perceiver.output_postprocessor.modalities.audio.classifier.weight": VIDEO,
     "perceiver.input_preprocessor.conv_after_patches.weight": FLOW,
     "perceiver.input_preprocessor.convnet.conv.weight": (
@@ -89,6 +91,8 @@ def class_of(config: Mapping[str, Any], shapes: Shapes) -> str:
     names = config.get("architectures") or [
         candidate for name, candidate in _TELLING.items() if name in shapes
     ]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"config.json's architectures is {names!r}, not a list of names")
     if not names:
         raise ValueError(
             "neither config.json nor the names of the arrays identify the model's class"
@@ -123,4 +127,5 @@ def architecture(spec: specs.Spec) -> str:
     if spec.kind == "image_classifier":
         stems = {fixed["stem"]: name for name, fixed in IMAGE_CLASSES.items()}
         return stems[spec.stem]
-    return {"masked_lm": TEXT, "optical_flow": FLOW, "video_autoencoder": VIDEO}[spec.kind]
+    others = {"masked_lm": TEXT, "text_classifier": TEXT_CLASSES, "optical_flow": FLOW}
+    return (others | {"video_autoencoder": VIDEO})[spec.kind]

@@ -19,6 +19,7 @@ from perceiver.weights.huggingface.classes import (
     FLOW,
     IMAGE_CLASSES,
     TEXT,
+    TEXT_CLASSES,
     TRANSFORMERS,
     VIDEO,
     Shapes,
@@ -71,7 +72,8 @@ def sides(size: Any) -> list[int] | None:
     if isinstance(size, Mapping):
         size = [size.get("height"), size.get("width")]
     size = [size, size] if isinstance(size, int) else size
-    return size if isinstance(size, list) and all(isinstance(n, int) for n in size) else None
+    whole = isinstance(size, list) and all(isinstance(n, int) and n > 0 for n in size)
+    return size if whole and len(size) == 2 else None
 
 
 def _image_size(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Any:
@@ -107,7 +109,14 @@ def _labels(config: Mapping[str, Any], shapes: Shapes) -> int:
     ):
         if name in shapes:
             return shapes[name][0]
-    return len(config.get("id2label") or range(config.get("num_labels", 2)))
+    named, count = config.get("id2label"), config.get("num_labels", 2)
+    if not isinstance(named, Mapping | None) or type(count) is not int or not 0 < count < 2**24:
+        raise ValueError(
+            f"config.json: id2label={named!r} must be an object, and num_labels={count!r} a number"[
+                :300
+            ]
+        )
+    return len(named) if named else count
 
 
 def _backbone(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +165,12 @@ def _text_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
     }
 
 
+def _text_classes_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
+    own = {"kind": "text_classifier", "classes": labels, "head": "linear", "query_residual": True}
+    own |= {"query_heads": 1, "query_channels": c["d_latents"]}
+    return _text_spec(c, name, labels) | own | {"query_qk_channels": c["d_latents"]}
+
+
 def _flow_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
     return {
         "kind": "optical_flow",
@@ -194,6 +209,7 @@ def _video_spec(c: Mapping[str, Any], name: str, labels: int) -> dict[str, Any]:
 
 _OWN = {
     TEXT: _text_spec,
+    TEXT_CLASSES: _text_classes_spec,
     FLOW: _flow_spec,
     VIDEO: _video_spec,
     **dict.fromkeys(IMAGE_CLASSES, _image_spec),

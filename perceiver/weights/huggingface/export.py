@@ -162,12 +162,13 @@ def _video_config(spec: Any) -> dict[str, Any]:
     }
 
 
+def _text_config(spec: specs.MaskedLM) -> dict[str, Any]:
+    return {"vocab_size": spec.vocabulary, "max_position_embeddings": spec.max_length}
+
+
 _OWN = {
     "image_classifier": lambda spec: {"image_size": _side(spec.image_shape[:2])},
-    "masked_lm": lambda spec: {
-        "vocab_size": spec.vocabulary,
-        "max_position_embeddings": spec.max_length,
-    },
+    **dict.fromkeys(("masked_lm", "text_classifier"), _text_config),
     "optical_flow": lambda spec: {"train_size": list(spec.frame_shape[:2])},
     "video_autoencoder": _video_config,
 }
@@ -211,6 +212,8 @@ def meaning(spec: specs.Spec) -> dict[str, Any]:
             spec.positions
         ]
         fields = {name: x for name, x in fields.items() if name not in unused}
+    if spec.kind == "text_classifier":
+        fields["query_channels"] = fields["query_channels"] or spec.embedding_channels
     if spec.kind == "optical_flow":
         fields["max_resolution"] = spec.resolution
         for name in ("query_qk_channels", "query_v_channels"):

@@ -71,6 +71,11 @@ def rules(spec: specs.Spec, conv_kernel: str = "torch") -> tuple[Rule, ...]:
             f"head; this spec has encoders={spec.encoders}, processors={spec.processors}, "
             f"head={getattr(spec, 'head', None)!r}"
         )
+    if spec.kind == "text_classifier" and (spec.head != "linear" or spec.tasks):
+        raise ValueError(
+            "Hugging Face's class of text classifiers has one task and head='linear'; this spec has "
+            f"tasks={spec.tasks}, head={spec.head!r}"
+        )
     if conv_kernel not in CONV_KERNELS:
         raise ValueError(f"conv_kernel={conv_kernel!r} is unknown; choose 'hub' or 'torch'")
     return (
@@ -130,17 +135,25 @@ def _image_classifier(spec: specs.ImageClassifier, conv_kernel: str) -> list[Rul
     return table
 
 
-def _masked_lm(spec: specs.MaskedLM, conv_kernel: str) -> list[Rule]:
+def _text(decoder: str) -> list[Rule]:
+    """Rules of a text's inputs, and of the decoder at a scope and its queries."""
     scope = "perceiver.input_preprocessor"
-    queries = "perceiver.decoder.output_position_encodings.position_embeddings"
     return [
-        *_decoder("perceiver.decoder"),
-        Rule(queries, "outputs/queries/table"),
+        *_decoder(decoder),
+        Rule(f"{decoder}.output_position_encodings.position_embeddings", "outputs/queries/table"),
         Rule(f"{scope}.embeddings.weight", "embedding/table"),
         Rule(f"{scope}.position_embeddings.weight", "inputs/positions/table"),
         Rule(f"{scope}.position_ids", None),  # 0, 1, 2, ...
-        Rule("embedding_decoder.bias", "outputs/b"),
     ]
+
+
+def _masked_lm(spec: specs.MaskedLM, conv_kernel: str) -> list[Rule]:
+    return [*_text("perceiver.decoder"), Rule("embedding_decoder.bias", "outputs/b")]
+
+
+def _text_classifier(spec: specs.TextClassifier, conv_kernel: str) -> list[Rule]:
+    scope = "perceiver.decoder.decoder"
+    return [*_text(scope), *linear(f"{scope}.final_layer", "outputs/head")]
 
 
 def _optical_flow(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
@@ -166,6 +179,7 @@ def _video_autoencoder(spec: specs.Backbone, conv_kernel: str) -> list[Rule]:
 _TABLES: dict[str, Callable] = {
     "image_classifier": _image_classifier,
     "masked_lm": _masked_lm,
+    "text_classifier": _text_classifier,
     "optical_flow": _optical_flow,
     "video_autoencoder": _video_autoencoder,
 }

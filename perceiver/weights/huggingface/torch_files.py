@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import pickle
 import zipfile
 from typing import Any
 
@@ -44,6 +43,11 @@ class _File:
         self.torch, self.path = torch, path
         # Files of PyTorch before 1.6 are no archives, and cannot be mapped.
         self.mapped = zipfile.is_zipfile(path)
+        if self.mapped:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > path.stat().st_size:  # PyTorch packs nothing
+                raise ValueError(f"{path}: an archive that unpacks to {size:,} bytes is no weights")
         self.tensors = self._open()
         self.lent = 0
 
@@ -52,7 +56,7 @@ class _File:
             content = self.torch.load(
                 self.path, map_location="cpu", weights_only=True, mmap=self.mapped
             )
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        except Exception as error:  # whatever a broken file leads PyTorch's reader to
             raise ValueError(f"{self.path}: PyTorch rejects it as weights: {error}") from error
         tensors = isinstance(content, dict) and all(
             isinstance(x, self.torch.Tensor) for x in content.values()
@@ -61,8 +65,21 @@ class _File:
             raise ValueError(f"{self.path} is not a state dict, a mapping from names to tensors")
         return content
 
+    def _check(self, name: str, tensor: Any) -> None:
+        """Raises ValueError for a tensor that NumPy has no array for."""
+        torch = self.torch
+        numbers = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+        numbers += (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.dtype not in numbers:
+            raise ValueError(
+                f"{self.path}: {name!r} is a tensor of {tensor.dtype}, {tensor.layout}, on "
+                f"{tensor.device}: save dense numbers of one of {', '.join(map(str, numbers))}"
+            )
+
     def stored(self, name: str) -> StoredArray:
         tensor = self.tensors[name]
+        self._check(name, tensor)
         brain = tensor.dtype == self.torch.bfloat16  # numpy has no such dtype of its own
         dtype = self.torch.empty(0, dtype=tensor.dtype).numpy().dtype if not brain else jnp.bfloat16
 

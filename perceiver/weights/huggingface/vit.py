@@ -96,7 +96,7 @@ def rules(spec: specs.ImageTransformer) -> list[Rule]:
 
 
 def usage_of(spec: specs.ImageTransformer, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the sections of `perceiver.usage` that differ from other image models'.
+    """Returns the sections of `perceiver.kinds.usage` that differ from other image models'.
 
     Of a mean, a deviation and a crop that `preprocessor_config.json` does not tell.
     """

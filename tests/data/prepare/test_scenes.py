@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.prepare.synthetic import scene_pictures, scene_plans, scene_sounds, scenes
+from data.clips import scene_pictures, scene_plans, scene_sounds
+from data.prepare.synthetic import scenes
 from perceiver.media import video_files
 
 FRAMES, SIDE, RATE = 50, 40, 25

@@ -83,8 +83,9 @@ def draw(case: Case):
     return q, ByteArray.of(*segments), weights, sizes
 
 
-def value_and_grad(case: Case, path: str, sequence: Sequence | None = None):
-    """Returns (output, gradients of q, content, positions, constants, weights), no key bias."""
+@functools.cache
+def compiled(case: Case, path: str, sequence: Sequence | None = None):
+    """Returns `value_and_grad` as a function of q, arrays and weights, and those of the case."""
     q, byte_array, weights, sizes = draw(case)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cross_attention.plan, "FEW_WEIGHTS", 0)  # "auto" may choose at these sizes
@@ -105,8 +106,18 @@ def value_and_grad(case: Case, path: str, sequence: Sequence | None = None):
     # masks are not differentiated
     trainable = jax.tree.map(lambda x: None if x.dtype == bool else x, byte_array)
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
-    (_, y), (dq, d_trainable, d_weights) = gradient(q, trainable, weights)
-    return y, (dq, d_trainable, d_weights._replace(key_b=jnp.zeros_like(d_weights.key_b)))
+
+    def run(*arrays):
+        (_, y), (dq, d_trainable, d_weights) = gradient(*arrays)
+        return y, (dq, d_trainable, d_weights._replace(key_b=jnp.zeros_like(d_weights.key_b)))
+
+    return run, (q, trainable, weights)
+
+
+def value_and_grad(case: Case, path: str, sequence: Sequence | None = None):
+    """Returns (output, gradients of q, content, positions, constants, weights), no key bias."""
+    run, arrays = compiled(case, path, sequence)
+    return run(*arrays)
 
 
 @functools.cache
@@ -155,6 +166,54 @@ def test_values_and_gradients_equal_the_dense_form(name, path):
     if name == "leaves no input":  # for the first example: it reads zeros
         assert not np.asarray(found[0][0]).any()
         assert np.asarray(found[0][1]).any()
+
+
+def poison(arrays, where: str, value: float, mask=None):
+    """Returns the arrays of a case with one number replaced."""
+    q, byte_array, weights = arrays
+    if where == "query":
+        return q.at[1, 0, 0, 1].set(value), byte_array, weights
+    if where in Weights._fields:
+        array = getattr(weights, where)
+        return q, byte_array, weights._replace(**{where: array.at[(1,) * array.ndim].set(value)})
+    segment, *others = byte_array.segments  # an element of the second example, masked or not
+    m = int(np.flatnonzero(mask[1] != where.startswith("masked"))[0])
+    if where.endswith("positions"):
+        positions = PerExample(segment.positions.features.at[1, m, 2].set(value))
+        segment = dataclasses.replace(segment, positions=positions)
+    else:
+        at = (1, *np.unravel_index(m, segment.dims), 2)
+        segment = dataclasses.replace(segment, content=segment.content.at[at].set(value))
+    return q, dataclasses.replace(byte_array, segments=(segment, *others)), weights
+
+
+POISONED = ("content", "masked content", "query", *Weights._fields)
+MASKED_CASES = {  # with per-example and shared positions; a grid of one axis takes another path
+    "grid": (Case(grids=(((5, 7), "fourier"),), masked="some", chunk=8), PATHS),
+    "points": (Case(grids=(((13,), "each"),), masked="some", chunk=5), ("streaming", "shared")),
+    "heads": (Case(grids=(((5, 7), "fourier"),), heads=2, masked="some"), ("auto", "shared")),
+    "modalities": (CASES["modalities"], ("auto",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [(name, path) for name, (_, paths) in MASKED_CASES.items() for path in paths]
+)
+def test_what_is_not_finite_on_the_plain_path_is_so_on_every_path(name, path):
+    """And nothing else, in values and gradients; what a mask excludes counts nowhere."""
+    case, _ = MASKED_CASES[name]
+    (plain, arrays), (run, _) = compiled(case, "plain"), compiled(case, path)
+    mask = np.asarray(draw(case)[1].segments[0].mask)
+    for where in POISONED + (("positions", "masked positions") if name == "points" else ()):
+        for value in (np.nan, np.inf, -np.inf):
+            bad = poison(arrays, where, value, mask)
+            got, expected = (jax.tree.map(np.isfinite, f(*bad)) for f in (run, plain))
+            np.testing.assert_array_equal(got[0], expected[0], err_msg=f"{where} {value}")
+            assert expected[0].all() == where.startswith("masked")
+            paths = jax.tree_util.tree_leaves_with_path(got[1])
+            for (leaf, x), y in zip(paths, jax.tree.leaves(expected[1]), strict=True):
+                message = f"gradient of {jax.tree_util.keystr(leaf)}, {where} {value}"
+                np.testing.assert_array_equal(x, y, err_msg=message)
 
 
 kinds = st.sampled_from(["fourier", "dense", "each", "none"])

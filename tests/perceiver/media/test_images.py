@@ -88,6 +88,24 @@ ORIENTATIONS = {  # what a viewer does with the pixels that are stored
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    file = io.BytesIO()
+    Image.new("L", (13, 11)).save(file, "PNG")
+    monkeypatch.setattr(images, "MOST_PIXELS", 13 * 11)
+    assert images.to_pil(file.getvalue(), 1).size == (13, 11)
+    monkeypatch.setattr(images, "MOST_PIXELS", 13 * 11 - 1)
+    with pytest.raises(images.BrokenImage, match="13 x 11 pixels are more than 142; shrink it"):
+        images.to_pil(file.getvalue(), 1)
+
+
+def test_no_other_program_decodes_a_picture(monkeypatch):
+    eps = io.BytesIO()
+    Image.new("L", (8, 8)).save(eps, "EPS")
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("Ghostscript ran"))
+    with pytest.raises(images.BrokenImage, match="cannot identify image file"):
+        images.to_pil(eps.getvalue(), 3)
+
+
 def test_a_picture_is_turned_as_viewers_turn_it(rng, kind, orientation):
     stored = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     exif = Image.Exif()

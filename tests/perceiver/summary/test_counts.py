@@ -19,7 +19,7 @@ COUNTS = {
     # Dosovitskiy et al. 2020: "86M". Theirs, with a class token and its position, is 1,536 larger.
     "vit-b-16": 86_566_120,
     "vit-b-16-fourier": 137_140_456,
-    "transformer-64": 86_026_216,
+    "transformer-64": 303_776_744,
     # Perceiver IO, table 1: "201M" (UTF-8 bytes) and "425M" (the same, "++").
     "masked-lm-bytes": 201_108_230,
     "masked-lm-bytes-plus": 425_607_430,
@@ -51,6 +51,8 @@ COUNTS = {
     "perceiver-audioset-raw-video": 28_787_139,
     "perceiver-audioset-mel-video": 28_787_266,
     # Perceiver IO, table 10: "25.0M" and "88.2M", see MISSED.
+    "audioset-perceiver-raw": 20_971_870,  # "21.0M" both
+    "audioset-perceiver-mel": 20_971_997,
     "audioset-raw": 24_922_462,
     "audioset-mel": 86_568_413,
     # The released checkpoints; the paper does not tell the sizes of these.

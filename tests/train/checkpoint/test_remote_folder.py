@@ -14,6 +14,8 @@ from train.guard import preemption
 from train.guard.preemption import Preempted
 from train.report.metrics_log import read
 
+pytestmark = pytest.mark.usefixtures("_shared_programs")
+
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ def assert_finite(arrays):
     assert [path for path, x in arrays.items() if not np.isfinite(x).all()] == []
 
 
+@pytest.mark.usefixtures("_shared_programs")
 def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         break_batches(patch, 7)  # step 8
@@ -76,6 +77,7 @@ def test_nan_in_the_data_stops_the_run_and_mended_data_lets_it_go_on(tmp_path, m
     assert runs.last_checkpoint(tmp_path)[0] == LAST
 
 
+@pytest.mark.usefixtures("_shared_programs")
 def test_nan_in_the_data_is_skipped_and_a_kill_changes_nothing(tmp_path, monkeypatch, capsys):
     config = small(**{"guard.non_finite": "skip", "guard.max_skips": 2})
     break_batches(monkeypatch, 4, 5)  # steps 5 and 6, the second is saved

@@ -18,6 +18,9 @@ from train.run.window import MetricWindow
 STEPS = 11
 
 
+pytestmark = pytest.mark.usefixtures("_shared_programs")
+
+
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """What a complete run leaves behind is not of interest here, and takes seconds."""

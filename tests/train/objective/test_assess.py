@@ -2,13 +2,14 @@
 
 import csv
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn import metrics as sklearn
 
 from train.objective import class_metrics
-from train.report import confusion_picture
+from train.report import confusion_picture, names
 
 CLASSES, EXAMPLES = 11, 997
 
@@ -177,3 +178,19 @@ def test_a_picture_of_a_model_without_mistakes(tmp_path):
     assert found.worst(20) == []
     calibration = class_metrics.calibration(predictions)
     confusion_picture.draw(tmp_path / "p.png", found, calibration, [str(i) for i in range(41)])
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns of each letter that its fonts lack
+def test_names_of_other_scripts_are_drawn_or_numbered(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(names, "_others", tuple)  # no fonts but matplotlib's own
+    given = ["犬", "שלום", "café $1"]
+    with names.drawn(given) as shown:
+        assert shown == ["class 0", "םולש", r"café \$1"]
+    predictions = predictions_of(*draw_logits(rng, classes=3, examples=29))
+    found = class_metrics.confusions(predictions), class_metrics.calibration(predictions)
+    confusion_picture.draw(tmp_path / "p.png", *found, given)
+    monkeypatch.setattr(names, "_others", lambda: ("has it",))
+    monkeypatch.setattr(names, "_letters", lambda family: frozenset("犬" * (family == "has it")))
+    with names.drawn(["犬"]) as shown:
+        assert shown == ["犬"]
+        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "has it"]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data.prepare.synthetic.scene_plans import EVENTS, ScenePlan
+from data.clips.scene_plans import EVENTS, ScenePlan
 
 RATES = {"slow": (1.7, 2.2), "fast": (6.5, 8.0)}  # beats a second
 VOICE = 0.25  # amplitude, root mean square

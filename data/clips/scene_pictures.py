@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data.prepare.synthetic.scene_plans import EVENTS, ScenePlan
+from data.clips.scene_plans import EVENTS, ScenePlan
 
 LIGHT, DARK = (150.0, 250.0), (5.0, 90.0)  # of 255; red, green and blue each by itself
 PERIODS = (0.45, 0.7)  # seconds of a motion: a window of 16 frames is 0.64 s
