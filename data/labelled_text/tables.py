@@ -182,8 +182,8 @@ def _bounded(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
         number += 1
         if len(line) > _MAX_LINE:
             raise ValueError(
-                f"{path}: line {number} has more than {_MAX_LINE:,} characters: this is no table of "
-                "rows; break it into lines"
+                f"{path}: line {number} has more than {_MAX_LINE:,} characters: this is no table "
+                "of rows; break it into lines"
             )
         yield line
 

@@ -73,7 +73,7 @@ def rules(spec: specs.Spec, conv_kernel: str = "torch") -> tuple[Rule, ...]:
         )
     if spec.kind == "text_classifier" and (spec.head != "linear" or spec.tasks):
         raise ValueError(
-            "Hugging Face's class of text classifiers has one task and head='linear'; this spec has "
+            "Hugging Face's class of text classifiers has one task, and head='linear'; this has "
             f"tasks={spec.tasks}, head={spec.head!r}"
         )
     if conv_kernel not in CONV_KERNELS:
