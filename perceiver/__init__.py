@@ -34,6 +34,7 @@ from perceiver.nn.positions import (
     SeparableFourier,
     fourier_features,
 )
+from perceiver.nn.products import forward_mode
 from perceiver.pretrained.loading import fresh, load
 from perceiver.pretrained.pretrained import Pretrained
 
@@ -58,6 +59,7 @@ __all__ = [
     "build",
     "compile_cache",
     "decode_to_host",
+    "forward_mode",
     "fourier_features",
     "fresh",
     "load",

@@ -143,8 +143,9 @@ MODELS = {
     # Perceiver IO "B", of the large-scale pre-training (appendix A.2): 16 layers with weights of
     # their own and wider MLPs. That are the parameters of table 7 (212M); its FLOPs (213B and 176B)
     # are those of twelve such layers (212.9 and 176.1), whose parameters would be 162M.
-    # Appendix A.2 also projects RGB to 256 channels before positions are concatenated, which these do not: with
-    # that, `imagenet-b-fourier` had 213.1M and 334.6 GFLOP in place of its 212.2M and 268.7.
+    # Appendix A.2 also projects RGB to 256 channels before positions are concatenated, which these
+    # do not: with that, `imagenet-b-fourier` had 213.1M and 334.6 GFLOP in place of its 212.2M and
+    # 268.7.
     "imagenet-b-fourier": {**_IMAGENET_IO, **_FOURIER, **_B},
     "imagenet-b-conv": {**_IMAGENET_IO, **_CONV, **_B},
     # Perceiver, ImageNet: 8 cross-attends of which 2-8 share weights (44.9M), one (42.1M), nothing

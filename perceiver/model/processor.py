@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from perceiver.attention import recompute
 from perceiver.attention.blocks import SelfAttend
 from perceiver.nn.compute import Compute
+from perceiver.nn.products import differentiates_forward
 from perceiver.nn.residual import ResidualConnection
 
 STACK = "layers"  # the path component that marks parameters with a leading layer axis
@@ -157,7 +158,6 @@ def _scan_in_groups(step: Callable, carry: Any, steps: Any, size: int) -> Any:
     return _scan(step, carry, jax.tree.map(lambda x: x[grouped:], steps))
 
 
-@jax.custom_vjp
 def pick(values, weights, index):
     """Returns (a layer's values, weights), so that the layer's gradient adds to that of `weights`.
 
@@ -170,6 +170,13 @@ def pick(values, weights, index):
       weights: the same, from the step before; for their gradient only.
       index: of the layer.
     """
+    if differentiates_forward():
+        return jax.tree.map(lambda x: _at(x, index), weights), weights
+    return _pick_with_sum(values, weights, index)
+
+
+@jax.custom_vjp
+def _pick_with_sum(values, weights, index):
     return _pick(values, weights, index)[0]
 
 
@@ -190,4 +197,4 @@ def _at(x, index):
     return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
 
 
-pick.defvjp(_pick, _add)
+_pick_with_sum.defvjp(_pick, _add)

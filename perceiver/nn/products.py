@@ -1,10 +1,37 @@
 """Matrix products whose operands may be rounded to bfloat16, in both directions of a gradient."""
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
+
+
+_forward_mode = contextvars.ContextVar("forward_mode", default=False)
+
+
+@contextlib.contextmanager
+def forward_mode() -> Iterator[None]:
+    """Lets what is traced within be differentiated forward too: `jax.jvp`, `jax.linearize`.
+
+    Elsewhere products have a reverse derivative of their own, which is faster and has no forward
+    one. A model also needs the plain paths and the reference kernel, which have none either:
+    `kernel="reference", cross_path="plain", decode_path="plain"`. A function that was compiled
+    outside keeps its program: make it (`jax.jit`) within.
+    """
+    token = _forward_mode.set(True)
+    try:
+        yield
+    finally:
+        _forward_mode.reset(token)
+
+
+def differentiates_forward() -> bool:
+    """Whether `forward_mode` is on."""
+    return _forward_mode.get()
 
 
 def product(equation: str, a: jax.Array, b: jax.Array, operands, result=jnp.float32) -> jax.Array:
@@ -23,7 +50,8 @@ def product(equation: str, a: jax.Array, b: jax.Array, operands, result=jnp.floa
       operands: the dtype that both are cast to.
       result: the dtype of what is returned.
     """
-    return _product(equation, jnp.dtype(operands), jnp.dtype(result), a, b)
+    multiply = _multiply if differentiates_forward() else _product
+    return multiply(equation, jnp.dtype(operands), jnp.dtype(result), a, b)
 
 
 def operand_dtype(x: jax.Array, operands: str) -> jnp.dtype:

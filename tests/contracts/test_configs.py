@@ -55,7 +55,7 @@ def test_it_builds(name, variant, shapes_of):
     assert params
     assert resolved.optim.steps == resolved.train.steps > 0
     config.train.steps = 7
-    assert config.optim.steps == 7  # a reference, not a copy
+    assert resolve(config, stand_in(config.data)).optim.steps == 7
     smoke = get_config(name, f"{variant},smoke")
     smoke = resolve(smoke, stand_in(smoke.data))
     assert specs.parse(smoke.model.to_dict()).kind == config.model.kind

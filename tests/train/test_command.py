@@ -8,7 +8,7 @@ def test_a_config_is_read_with_its_changes():
     c = command.read(
         ["--config=configs/digits.py:smoke", "--config.train.steps=7", "--config.placement=single"]
     )
-    assert (c.train.steps, c.optim.steps, c.placement, c.task) == (7, 7, "single", "classification")
+    assert (c.train.steps, c.optim.steps, c.placement, c.task) == (7, 0, "single", "classification")
     assert c.is_locked
 
 

@@ -364,3 +364,34 @@ def test_a_specs_attention_dropout_reaches_the_attention(image_spec):
         plans = [str(model.explain(is_training=x)["stage 1"]) for x in (False, True)]
         needs = ["dropout needs the attention weights" in plan for plan in plans]
         assert needs == [False, rate > 0]
+
+
+def test_plain_paths_are_differentiated_both_ways(image_spec, rng):
+    """Curvature along a direction: forward over reverse equals reverse over reverse."""
+    plain = {"kernel": "reference", "cross_path": "plain", "decode_path": "plain"}
+    model = perceiver.build(image_spec | plain)
+    params, state = jax.jit(model.init)(jax.random.key(0))
+    images = rng.standard_normal((2, *image_spec["image_shape"])).astype(np.float32)
+
+    def loss(params):
+        logits, _ = model.apply(params, state, None, {"image": images})
+        return jnp.square(logits - 1).sum()
+
+    direction = jax.tree.map(jnp.sign, params)
+    slope = jax.jit(jax.grad(loss))
+
+    def along(params):
+        gradient = jax.grad(loss)(params)
+        return sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
+
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(loss, (params,), (direction,))
+    with perceiver.forward_mode():
+        _, rate = jax.jit(lambda *x: jax.jvp(loss, *x))((params,), (direction,))
+        hessian = jax.jit(lambda *x: jax.jvp(jax.grad(loss), *x)[1])((params,), (direction,))
+    parts = jax.tree.map(jnp.vdot, slope(params), direction)
+    np.testing.assert_allclose(rate, sum(jax.tree.leaves(parts)), rtol=1e-4)
+    expected = jax.jit(jax.grad(along))(params)
+    scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
+    for x, y in zip(jax.tree.leaves(hessian), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4 * scale)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
+import tokenizers
 
 import perceiver
 from perceiver.kinds import specs
@@ -179,7 +180,7 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
         model = perceiver.load(tmp_path / folder)
         assert model.usage == {"tokenizer": "external"}
         for use in (model.fill_mask, model.embed):
-            with pytest.raises(ValueError, match=r"does not include the tokeniser.*WordPiece"):
+            with pytest.raises(ValueError, match=r"no tokeniser with it: put its tokenizer\.json"):
                 use("a [MASK]")
     ids = np.array([3, 5, 7], np.int32)
     assert model.embed(ids).shape == (1, 15)
@@ -187,6 +188,36 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
     assert model(inputs).shape == (1, 3, 29)
     with pytest.raises(ValueError, match="text 0 has 12 tokens, but the model reads 1 to 11"):
         model.embed(np.zeros(12, np.int32))
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+def test_with_its_tokeniser_bert_reads_texts(file, draw_saved, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "."]
+    words += [f"[unused{i}]" for i in range(29 - len(words))]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    library = tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"))
+    saved = draw_saved(BERT)
+    folder = tmp_path / "theirs"
+    huggingface.save(folder, Saved(saved.model, saved.params, {}, {}))
+    if file == "vocab.txt":
+        (folder / file).write_text("\n".join(words))
+    else:
+        library.save(str(folder / file))
+    model = perceiver.load(folder)
+    ids = np.array(library.encode("The cats sat.").ids, np.int32)
+    assert ids.tolist() == [2, 5, 6, 7, 8, 9, 3]
+    expected = model.embed(ids)
+    for to in ("native", "huggingface"):
+        model.save(tmp_path / to, to=to)
+        assert (tmp_path / to / "tokenizer.json").is_file()
+    for again in (model, perceiver.load(tmp_path / "native"), perceiver.load(tmp_path / to)):
+        np.testing.assert_array_equal(again.embed("The cats sat."), expected)
+    filled = model.fill_mask("the [MASK] sat", top_k=3)
+    tokens = np.array([[2, 5, 4, 8, 3]], np.int32)
+    logits = model({"tokens": tokens, "input_mask": np.ones((1, 5), bool)})
+    best = 5 + logits[0, 2, 5:].argmax()  # no special token
+    assert filled.spans[0].candidates[0][0][0] == words[best].removeprefix("##")
+    assert (filled.spans[0].start, filled.spans[0].stop) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,11 @@ CASES = {
         },
         text_inputs,
     ),
+    "text-classifier": Case(
+        "PerceiverForSequenceClassification",
+        {"d_model": 24, "max_position_embeddings": 13, "num_labels": 3},
+        text_inputs,
+    ),
     "optical-flow": Case("PerceiverForOpticalFlow", {"train_size": [7, 11]}, flow_inputs),
     "video-autoencoder": Case(
         "PerceiverForMultimodalAutoencoding",
@@ -322,6 +327,19 @@ def test_their_tokenizer_reads_what_we_save(tmp_path):
     text = "zwölf ∑"
     assert tokens(text).input_ids == [4, *tokenizer.encode(text).tolist(), 5]  # CLS, SEP
     assert tokens.mask_token_id == tokenizer.MASK
+
+
+def test_their_tokenizer_prepares_texts_for_a_classifier_as_we_do(tmp_path):
+    model = random_model(CASES["text-classifier"])
+    model.save_pretrained(tmp_path)
+    loaded = perceiver.load(tmp_path)
+    tokens = transformers.PerceiverTokenizer(model_max_length=13)
+    for texts in ("zwölf ∑", ("ab", "cde")):
+        given = tokens(*([texts] if isinstance(texts, str) else texts), return_tensors="pt")
+        with torch.no_grad():
+            logits = model.eval()(inputs=given.input_ids, attention_mask=given.attention_mask)
+        expected = torch.softmax(logits.logits[0], -1).max().item()
+        assert loaded.classify(texts)[0][1] == pytest.approx(expected, abs=1e-5)
 
 
 def test_their_image_processor_reads_what_we_save(tmp_path):
