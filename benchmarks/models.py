@@ -93,7 +93,7 @@ def make_step(
         per_example["targets"] = ((spec.max_length,), jnp.int32)
         per_example["target_mask"] = ((spec.max_length,), jnp.bool_)
     config = common.get_config(kind, spec.to_dict())
-    config.optim.update(optim or {})
+    config.optim.update({"steps": config.train.steps} | (optim or {}))
     config.data.seq_len = getattr(spec, "max_length", config.data.seq_len)
     task, optimizer = tasks.make(config, info, sequence), optimisers.make(config.optim)
     batch = task.model.example_inputs(batch_size) | {

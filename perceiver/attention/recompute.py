@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from perceiver.attention.reference import MASKED
 from perceiver.nn.products import in_order, operand_dtype, product
 
 SAVED = ("attention_result", "attention_log_sum_exp")  # names for policies of `jax.checkpoint`
@@ -47,13 +46,15 @@ def _forward(how, q, k, v, key_mask, dropout_key):
     logits = product("bhqc,bhkc->bhqk", q, k, dtype) * q.shape[-1] ** -0.5
     real = None if key_mask is None else key_mask[:, None, None, :]  # [B, 1, 1, K]
     if real is not None:
-        logits = jnp.where(real, logits, MASKED)
+        logits = jnp.where(real, logits, -jnp.inf)
     highest = logits.max(axis=-1, keepdims=True)
-    exps = jnp.exp(logits - highest)
     if real is not None:
-        exps = jnp.where(real, exps, 0.0)
+        sees = real.any(axis=-1, keepdims=True)
+        highest = jnp.where(sees, highest, 0.0)
+    exps = jnp.exp(logits - highest)
     total = exps.sum(axis=-1, keepdims=True)  # [B, H, Q, 1]
-    total = jnp.where(total > 0, total, 1.0)  # no real key: 0 / 1
+    if real is not None:
+        total = jnp.where(sees, total, 1.0)  # no real key: 0 / 1
     kept = _drop(exps, dropout_rate, dropout_key)
     y = (product("bhqk,bhkv->bhqv", kept, v, dtype) / total).astype(v.dtype)
     y = checkpoint_name(y, SAVED[0])

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 
 from perceiver.nn.products import operand_dtype
 
-MASKED = -1e30  # finite, so that a row of masked keys gives no NaN
-
 
 def weights(
     q, k, *, key_mask=None
@@ -17,7 +15,11 @@ def weights(
     if key_mask is None:
         return jax.nn.softmax(logits, axis=-1)
     real = key_mask[:, None, None, :]  # [B, 1, 1, K]
-    return jnp.where(real, jax.nn.softmax(jnp.where(real, logits, MASKED), axis=-1), 0.0)
+    logits = jnp.where(real, logits, -jnp.inf)
+    sees = real.any(axis=-1, keepdims=True)
+    highest = jnp.where(sees, logits.max(axis=-1, keepdims=True), 0.0)
+    exps = jnp.exp(logits - jax.lax.stop_gradient(highest))
+    return exps / jnp.where(sees, exps.sum(axis=-1, keepdims=True), 1.0)
 
 
 def attend(

@@ -41,12 +41,17 @@ def absorb_keys(q: jax.Array, weights: Weights) -> jax.Array:  # [B, N, H, c] ->
     return g.reshape(batch, n * heads, -1)
 
 
-def apply_values(z: jax.Array, weights: Weights, heads: int) -> jax.Array:
-    """[B, N H, C] -> [B, N, H, v]: what attention to the values would have given, in float32."""
-    z = z - z.mean(axis=-1, keepdims=True)
-    z = z * weights.scale[None, None] + weights.offset[None, None]
-    batch, rows, channels = z.shape
-    z = z.reshape(batch, rows // heads, heads, channels)
-    w = weights.value_w.reshape(channels, heads, -1)
+def apply_values(z: jax.Array, share: jax.Array, weights: Weights) -> jax.Array:
+    """[B, N H, C], [B, N, H, 1] -> [B, N, H, v]: what attention to the values would have given.
+
+    Args:
+      z: the weighted sums of elements.
+      share: the sum of the weights, see `merge.whole_share`.
+      weights: of the values; all in float32.
+    """
+    batch, n, heads, _ = share.shape
+    z = (z - z.mean(axis=-1, keepdims=True)) * weights.scale[None, None]
+    z = z.reshape(batch, n, heads, -1) + share * weights.offset[None, None, None]
+    w = weights.value_w.reshape(z.shape[-1], heads, -1)
     y = jnp.einsum("bnhd,dhv->bnhv", z, w, preferred_element_type=jnp.float32)
-    return y + weights.value_b.reshape(heads, -1)[None, None]
+    return y + share * weights.value_b.reshape(heads, -1)[None, None]

@@ -19,6 +19,14 @@ def zeros_where_nothing(y: jax.Array, lse: jax.Array) -> jax.Array:
     return jnp.where((lse == NOTHING)[..., None], 0.0, y)
 
 
+def whole_share(lse: jax.Array) -> jax.Array:  # [...] -> [..., 1]
+    """Returns the sum of a query's weights, which is 1, or NaN where the query met NaN.
+
+    What all elements add alike is multiplied by it, so that its gradient is as on the plain path.
+    """
+    return 1 + 0 * lse[..., None]
+
+
 def merge(parts: Sequence[PartialSoftmax]) -> PartialSoftmax:
     """Returns attention to the union of the parts."""
     if len(parts) == 1:

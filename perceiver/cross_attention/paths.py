@@ -9,7 +9,12 @@ from perceiver import attention
 from perceiver.attention import reference
 from perceiver.cross_attention import separable, shared, statistics, streaming
 from perceiver.cross_attention.absorb import Weights, absorb_keys, apply_values
-from perceiver.cross_attention.merge import PartialSoftmax, merge, zeros_where_nothing
+from perceiver.cross_attention.merge import (
+    PartialSoftmax,
+    merge,
+    whole_share,
+    zeros_where_nothing,
+)
 from perceiver.cross_attention.plan import Plan
 from perceiver.cross_attention.sequence import attend_split
 from perceiver.nn.byte_array import ByteArray, Segment
@@ -56,6 +61,9 @@ def attend(
         k, v = keys_and_values(byte_array, weights, q, compute.operands)
         return kernel(q, k, v, operands=compute.operands, **masks, **drop)
     byte_array, sequence = statistics.prepare(byte_array), byte_array.sequence
+    # The keys' offset and bias, which no softmax sees: but a NaN in them must be seen.
+    unseen = 0 * (weights.offset @ weights.key_w + weights.key_b)
+    q = q + unseen.reshape(q.shape[2], -1).sum(axis=1)[None, None, :, None].astype(q.dtype)
     g = absorb_keys(q, weights)  # [B, N H, C]
     parts = []
     for segment, choice in zip(byte_array.segments, plan.choices, strict=True):
@@ -65,9 +73,7 @@ def attend(
         else:
             parts.append(path(segment, q, g, weights))
     y, lse = merge(parts)
-    # The keys' offset and bias, which no softmax sees: but a NaN in them must be seen.
-    unseen = (0 * (weights.offset @ weights.key_w + weights.key_b)).reshape(q.shape[2], -1)
-    y = zeros_where_nothing(y + unseen.sum(axis=1)[None, None, :, None], lse)
+    y = zeros_where_nothing(y, lse)
     if query_mask is not None:
         y = jnp.where(query_mask[:, :, None, None], y, 0.0)
     return y.astype(q.dtype)
@@ -104,8 +110,8 @@ def _attend_segment(
         return streaming.attend(q, segment, weights, **how)
     grid = path == "separable" and len(segment.dims) > 1
     z, lse = (_grid if grid else _list)(g, segment, how)
-    y = apply_values(z, weights, heads=q.shape[2])  # [B, N, H, v]
-    lse = lse.reshape(y.shape[:3])
+    lse = lse.reshape(q.shape[:3])
+    y = apply_values(z, whole_share(lse), weights)  # [B, N, H, v]
     return zeros_where_nothing(y, lse), lse
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from perceiver.cross_attention import online, statistics
 from perceiver.cross_attention.absorb import Weights
-from perceiver.cross_attention.merge import zeros_where_nothing
+from perceiver.cross_attention.merge import whole_share, zeros_where_nothing
 from perceiver.nn.byte_array import Segment
 from perceiver.nn.positions import PerExample, SeparableFourier
 from perceiver.nn.products import product
@@ -56,7 +56,8 @@ def attend(
     scaled = q.astype(jnp.float32).transpose(0, 2, 3, 1) * width**-0.5  # [B, H, c, N]
     y, lse = online.attend(chunks, scaled, rows, whole, segment.mask)
     y, lse = y.transpose(0, 3, 1, 2), lse.transpose(0, 2, 1)  # [B, N, H, v], [B, N, H]
-    y = y + (weights.offset @ weights.value_w + weights.value_b).reshape(1, 1, heads, -1)
+    common = (weights.offset @ weights.value_w + weights.value_b).reshape(1, 1, heads, -1)
+    y = y + whole_share(lse) * common
     return zeros_where_nothing(y, lse), lse
 
 

@@ -185,12 +185,26 @@ def _pick(values, weights, index):
 
 
 def _add(index, cotangents):
-    own, total = cotangents
+    own, total = jax.tree.map(_once, cotangents)
 
     def add(x, d):
         return jax.lax.dynamic_update_index_in_dim(x, _at(x, index) + d, index, axis=0)
 
     return None, jax.tree.map(add, total, own), None
+
+
+@jax.custom_jvp
+def _once(x):
+    """Returns x, which may not be differentiated: it is part of a derivative."""
+    return x
+
+
+@_once.defjvp
+def _refuse(primals, tangents):
+    raise TypeError(
+        "second derivatives of a processor that applies its block several times, or with "
+        "remat='sqrt', need `with perceiver.forward_mode():`"
+    )
 
 
 def _at(x, index):

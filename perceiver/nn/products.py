@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-
 _forward_mode = contextvars.ContextVar("forward_mode", default=False)
 
 

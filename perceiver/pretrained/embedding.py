@@ -37,8 +37,9 @@ def fit(model: Pretrained, texts: Sequence[str], max_length: int | None = None) 
       ValueError: a model of another kind, a max_length that it does not have, or no text with a
         token.
     """
+    reads = text_length(model.spec)  # of another kind, raises
     coder = coders.of_usage(model.usage)
-    reads = text_length(model.spec) - len(coder.before) - len(coder.after)
+    reads -= len(coder.before) + len(coder.after)
     most = reads if max_length is None else max_length
     if not 1 <= most <= reads:
         raise ValueError(f"max_length={max_length}, but the model reads 1 to {reads} tokens")

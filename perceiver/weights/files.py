@@ -52,10 +52,12 @@ def read_json(path: Any) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, or no regular file")
+    data = b""
     with path.open("rb") as file:
-        data = file.read(_MOST_JSON + 1)
-    if len(data) > _MOST_JSON:
-        raise ValueError(f"{path}: broken file: more than {_MOST_JSON:,} bytes of JSON")
+        while block := file.read(2**20):
+            data += block
+            if len(data) > _MOST_JSON:
+                raise ValueError(f"{path}: broken file: more than {_MOST_JSON:,} bytes of JSON")
     try:
         return parse_json(data)
     except ValueError as error:

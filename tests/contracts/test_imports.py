@@ -67,7 +67,7 @@ THIRD_PARTY = {
 # package -> what only some of it needs: extras, imported where they are used
 OPTIONAL = {
     "data": {"apache_beam", "datasets", "pyarrow", "sentencepiece"},
-    "perceiver": {"av", "huggingface_hub", "sentencepiece", "sklearn", "torch"},
+    "perceiver": {"av", "huggingface_hub", "sentencepiece", "sklearn", "tokenizers", "torch"},
 }
 
 # import name -> distribution, where they differ by more than punctuation

@@ -12,7 +12,7 @@ import pytest
 import perceiver
 from perceiver.media import video_files
 from perceiver.pretrained import similarity
-from perceiver.text import subwords
+from perceiver.text import subwords, vocabularies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -34,6 +34,7 @@ ABSENT = (
     "tensorboardX",
     "tensorflow",
     "tensorflow_datasets",
+    "tokenizers",
     "torch",
     "transformers",
 )
@@ -98,10 +99,11 @@ def test_the_library_needs_no_extra(tmp_path):
         (lambda: similarity.clusters(np.eye(3), count=2), "pip install scikit-learn"),
         (lambda: similarity.nearest(np.eye(3), np.eye(3), 2), "pip install scikit-learn"),
         (lambda: subwords.Subwords(__file__), "pip install sentencepiece"),
+        (lambda: vocabularies.Vocabulary(__file__), "pip install tokenizers"),
     ],
 )
 def test_what_needs_an_extra_names_it(call, extra, monkeypatch):
-    for name in ("av", "huggingface_hub", "sentencepiece", "sklearn"):
+    for name in ("av", "huggingface_hub", "sentencepiece", "sklearn", "tokenizers"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=extra):
         call()

@@ -27,7 +27,7 @@ from data.text import stdlib_text
 def test_unknown_data_set(make_config, name):
     choices = (
         "clips:NAME, digits, folder:PATH, noisy_digits, pairs_rows:PATH, rows:PATH, "
-        "stdlib_docstrings:FORM, stdlib_syntax, stdlib_text, text:NAME+..., tfds:NAME, "
+        "scenes, stdlib_docstrings:FORM, stdlib_syntax, stdlib_text, text:NAME+..., tfds:NAME, "
         "tfds_pairs:NAME+..., tfds_text:NAME"
     )
     message = re.escape(f"data.source {name!r} is unknown: choose one of {choices}")

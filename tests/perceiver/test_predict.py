@@ -82,7 +82,7 @@ def test_broken_inputs_are_named_and_counted_and_the_others_have_results(
         predict.main([str(models / "image"), *given, "--top", "1"])
     out, err = capsys.readouterr()
     assert [line.split(":")[0] for line in out.splitlines()] == [*files, files[0]]
-    assert f"input 3 is broken: {tmp_path}/bad.png" in err
+    assert f"input 3 is broken: cannot decode an image from {tmp_path}/bad.png" in err
     out = tmp_path / "rows.npy"
     with pytest.raises(SystemExit, match="1 of 5"):
         predict.main([str(models / "image"), *given, "--embed", "--out", str(out)])

@@ -275,7 +275,7 @@ def _unreadable(path: folders.Folder) -> str | None:
         files.read_json(path / saving.STATE / array_files.METADATA)
     except (OSError, ValueError) as error:
         return str(error)
-    if not isinstance(run.get("data"), dict) or "config" not in run:
+    if not {"data", "config"} <= run.keys():
         return f"{saving.RUN} lacks data and config"
     return None
 

@@ -46,8 +46,10 @@ def find_damage(folder: folders.Folder) -> str | None:
         return str(error)
     for name, wanted in checksums.items():
         path = pathlib.PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not (folder / name).is_file():
-            return f"{name} is missing"
+        if path.is_absolute() or ".." in path.parts:
+            return f"{CHECKSUMS} names a file elsewhere: {name!r}"
+        if (folder / name).exists() and not (folder / name).is_file():
+            return f"{name} cannot be read: it is no regular file"
         try:
             actual = _fingerprint(folder / name)
         except (FileNotFoundError, NotADirectoryError):

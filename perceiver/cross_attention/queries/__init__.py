@@ -111,8 +111,8 @@ def _keys_and_values(latents, weights: Weights, heads: int, operands: str):
     k = product("bnd,dc->bnc", x, weights.key_w, operands)
     v = product("bnd,dv->bnv", x, weights.value_w, operands)
     # The key bias, which the softmax does not see: but a NaN in it must be seen.
-    unseen = jnp.repeat((0 * weights.key_b).reshape(heads, -1).sum(axis=1), v.shape[-1] // heads)
-    return k, v + jnp.broadcast_to(weights.value_b + unseen, v.shape)
+    unseen = jnp.repeat((0 * weights.key_b).reshape(heads, -1).sum(axis=1), k.shape[-1] // heads)
+    return k + jnp.broadcast_to(unseen, k.shape), v + jnp.broadcast_to(weights.value_b, v.shape)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:  # [B, N, H c] -> [B, H, c, N]

@@ -74,7 +74,7 @@ def parse(spec: Mapping[str, Any] | Spec) -> Spec:
         return spec
     if isinstance(spec, str):
         raise ValueError(f"a spec is a dict, not {spec!r}; did you mean released.MODELS[{spec!r}]?")
-    if not isinstance(spec, Mapping):
+    if not hasattr(spec, "items"):  # an ml_collections.ConfigDict is no Mapping
         raise ValueError(f"a spec is a dict, not {spec!r}"[:200])
     fields = dict(spec)
     kind = fields.pop("kind", None)

@@ -10,6 +10,7 @@ DTYPES = ("float32", "bfloat16")
 # Bounds of what a file may ask for, far beyond any model, before anything of that size is made.
 _LARGEST = 2**24
 _MOST = {"layers": 2**14, "blocks": 2**12, "mel_bins": 2**12, "mel_window": 2**18}
+_MOST |= {"permutation": 2**33}  # a seed, whose own bound is told where it is read
 _MOST_PLACES = 2**10  # of a tuple
 _MOST_ELEMENTS = 2**30  # of a shape
 

@@ -188,7 +188,10 @@ def test_merges_with_what_absorbed_paths_give():
         jnp.zeros((2, 6)),
         halves[1].inverse_std,
     )
-    absorbed = apply_values(sums.content, weights, heads=2), sums.lse.reshape(2, 3, 2)
+    absorbed = (
+        apply_values(sums.content, jnp.ones((2, 3, 2, 1)), weights),
+        sums.lse.reshape(2, 3, 2),
+    )
     assert_close(merge([streamed, absorbed]), streaming.attend(q, segment, weights))
 
 

@@ -386,12 +386,14 @@ def test_plain_paths_are_differentiated_both_ways(image_spec, rng):
 
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(loss, (params,), (direction,))
+    with pytest.raises(TypeError, match=r"second derivatives .* need `with perceiver.forward_mode"):
+        jax.grad(along)(params)
     with perceiver.forward_mode():
+        expected = jax.jit(jax.grad(along))(params)
         _, rate = jax.jit(lambda *x: jax.jvp(loss, *x))((params,), (direction,))
         hessian = jax.jit(lambda *x: jax.jvp(jax.grad(loss), *x)[1])((params,), (direction,))
     parts = jax.tree.map(jnp.vdot, slope(params), direction)
     np.testing.assert_allclose(rate, sum(jax.tree.leaves(parts)), rtol=1e-4)
-    expected = jax.jit(jax.grad(along))(params)
     scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
     for x, y in zip(jax.tree.leaves(hessian), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4 * scale)

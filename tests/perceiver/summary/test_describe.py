@@ -220,8 +220,8 @@ def test_a_folder_without_config_names_the_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "is not valid JSON"),
-        ([], "does not describe a model"),
+        ("{", "broken file: "),
+        ([], "JSON, but not an object"),
         ({"task": "x"}, "does not describe a model"),
         ({"model": TINY | {"kind": "resnet"}}, "'resnet'"),
         ({"model": TINY | {"latent": 5}}, "did you mean 'latents'"),

@@ -6,7 +6,8 @@ import tokenizers
 
 from perceiver.text import coders, sequences
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat ##s Cat caf ##é .".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, "the", "cat", "##s", "Cat", "caf", "##é", "."]
 
 
 @pytest.fixture(params=["vocab.txt", "tokenizer.json"])

@@ -12,8 +12,9 @@ import pytest
 
 import perceiver
 from perceiver.kinds import released
+from perceiver.text import tokenizer
 from perceiver.weights import batch_norm, huggingface, tensors
-from perceiver.weights.huggingface.classes import CLASSES, DEFAULTS, class_of
+from perceiver.weights.huggingface.classes import CLASSES, DEFAULTS, TEXT_CLASSES, class_of
 from perceiver.weights.huggingface.config import spec_of
 from perceiver.weights.huggingface.export import config_of
 from perceiver.weights.native import Saved
@@ -151,7 +152,25 @@ def test_a_config_says_all_that_theirs_says(name):
 
 
 def test_every_class_is_covered():
-    assert set(ARCHITECTURES.values()) == set(CLASSES)
+    assert {*ARCHITECTURES.values(), TEXT_CLASSES} == set(CLASSES)
+
+
+def test_a_classifier_of_texts_comes_back(draw_saved, tmp_path):
+    spec = {"kind": "text_classifier", "classes": 3, "head": "linear", "max_length": 13}
+    spec |= {"embedding_channels": 24, "latents": 5, "latent_channels": 12, "layers": 2}
+    spec |= {"self_heads": 2, "query_heads": 1, "query_qk_channels": 12, "query_channels": 12}
+    saved = draw_saved(spec | {"query_residual": True})
+    huggingface.save(tmp_path, saved)
+    again = perceiver.load(tmp_path)
+    assert (again.spec, again.usage["special_tokens"]) == (saved.model.spec, True)
+    jax.tree.map(np.testing.assert_array_equal, again.params, saved.params)
+    ids = [tokenizer.CLS, *tokenizer.encode("a text"), tokenizer.SEP]
+    tokens = {"tokens": np.array([ids]), "input_mask": np.ones((1, len(ids)), bool)}
+    logits = np.asarray(again(tokens), np.float64)[0]
+    expected = np.exp(logits).max() / np.exp(logits).sum()
+    assert again.classify("a text")[0][1] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match="head=mlp, required linear"):
+        huggingface.save(tmp_path, draw_saved(spec | {"head": "mlp"}))
 
 
 REFUSED = {
@@ -365,7 +384,7 @@ def test_shards_are_put_together(saved, folder):
         ({}, "it has no weight_map"),
         ({"weight_map": []}, "it has no weight_map"),
         ({"weight_map": {"x": 3}}, "it has no weight_map"),
-        ({"weight_map": {"x": "../elsewhere.safetensors"}}, "is not a file beside it"),
+        ({"weight_map": {"x": "../elsewhere.safetensors"}}, "is not the name of a file in it"),
         ({"weight_map": {"x": "model-0.safetensors"}}, r"shards lack what it lists: x \(model-0"),
     ],
 )

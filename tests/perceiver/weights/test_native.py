@@ -1,6 +1,7 @@
 """What is saved comes back bit for bit; what is broken is refused, and never half-written."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -138,7 +139,32 @@ def test_a_file_of_something_else_is_refused(folder, name):
 @pytest.mark.parametrize("config", [[], {}, {"format": 1}, {"model_type": "perceiver"}])
 def test_a_config_of_something_else_is_refused(folder, config):
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"config.json does not belong to an exported model"):
+    with pytest.raises(ValueError, match=r"does not belong to an exported model|not an object"):
+        native.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "sub/file", 3])
+def test_a_file_elsewhere_is_no_tokeniser(folder, name, tmp_path):
+    (folder.parent / "secret.txt").write_text("secret")
+    edit_config(folder, usage={"tokenizer": "sentencepiece", "file": name})
+    with pytest.raises(ValueError, match="is not the name of a file in it"):
+        native.load(folder)
+
+
+def test_a_link_or_a_pipe_is_no_tokeniser(folder):
+    edit_config(folder, usage={"tokenizer": "sentencepiece", "file": "tokenizer.model"})
+    (folder / "tokenizer.model").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="is no regular file of that folder"):
+        native.load(folder)
+    (folder / "tokenizer.model").unlink()
+    os.mkfifo(folder / "tokenizer.model")
+    with pytest.raises(ValueError, match="is no regular file of that folder"):
+        native.load(folder)
+
+
+def test_json_nested_too_deeply_is_refused(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"config.json: broken file: JSON that is nested too deep"):
         native.load(folder)
 
 
