@@ -166,6 +166,7 @@ def test_trains_and_evaluates_end_to_end(prepared, tmp_path):
     assert "ILSVRC2012_val_00000003.JPEG" in evaluated.stdout + evaluated.stderr
 
 
+@pytest.mark.slow
 def test_again_says_so(prepared):
     done = run("data.prepare", "imagenet", f"--manual_dir={prepared}", f"--data_dir={prepared}")
     assert "already exists" in done.stdout

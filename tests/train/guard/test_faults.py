@@ -142,7 +142,7 @@ def start(script, workdir, *words, devices=1):
         "--config=configs/digits.py:fourier,smoke",
     ]
     line += ["--config.model.layers=1", "--config.model.blocks=1"]
-    line += [f"--workdir={workdir}", "--config.train.steps=100000", "--config.train.save_every=4"]
+    line += [f"--workdir={workdir}", "--config.train.steps=100000", "--config.train.save_every=8"]
     return subprocess.Popen(
         [*line, "--config.train.eval_every=100000", *words],
         cwd=runs.ROOT,
