@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary = summarize(
             spec, batch_size=args.batch, depth=args.depth, compile_forward=args.compile
         )
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.json:
         print(json.dumps({"name": heading, **summary}, indent=2))

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out or options.workdir / "curves.png"
     try:
         draw(options.workdir / "metrics.jsonl", out, options.metrics)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
     print(out)
 

@@ -151,7 +151,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder is None and arguments.workdir and "://" not in arguments.workdir:
             folder = _writable(pathlib.Path(arguments.workdir) / "evaluation")
         results, files = assess(model, folder, broken)
-    except (ConnectionError, FileNotFoundError, ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     skipped = broken.names()
     examples = model.experiment.info.examples["validation"] - len(skipped)

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     folder = pathlib.Path(arguments[0])
     try:
         model = trained_model.from_run(folder)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     task = model.experiment.task
     params, net_state = weights_of(model.experiment, model.state)

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     folder = pathlib.Path(arguments[0])
     try:
         files = draw(trained_model.from_run(folder), folder)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     for what, path in files.items():
         print(f"{what}: {path}")

@@ -12,6 +12,8 @@ import numpy as np
 
 from perceiver.media import images
 
+LONGEST_GAP = 600.0  # seconds that one frame may fill: a broken number shall not fill the memory
+
 
 def read(
     file: str | os.PathLike,
@@ -117,8 +119,14 @@ def timed(frames: Iterable[Any], frames_per_second: float) -> Iterator[tuple[flo
     """Yields (seconds after the first, frame) for `shown`; the last lasts one frame of the rate."""
     start, time = None, 0.0
     for frame in frames:
-        time = frame.time or 0.0
-        start = time if start is None else start
+        last, time = time, frame.time or 0.0
+        if start is None:
+            start = time
+        elif time - last > LONGEST_GAP:
+            raise ValueError(
+                f"a frame at {time:,.0f} s follows one at {last:,.0f} s, which would fill the time "
+                f"between: {LONGEST_GAP:,.0f} s are the most"
+            )
         yield time - start, frame
     if start is not None:
         yield time - start + 1 / frames_per_second, None

@@ -99,8 +99,10 @@ def _parse(line: bytes) -> Row | None:
         row = json.loads(line)
     except (ValueError, RecursionError):  # bad JSON and bad UTF-8 alike
         return None
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
-    return row if is_row else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    # JSON has integers of any length, floating-point numbers have not.
+    return None if any(isinstance(x, int) and abs(x) >= 2**63 for x in row.values()) else row
 
 
 def _plain(value: float) -> float | None:

@@ -49,7 +49,10 @@ def from_run(folder: str | os.PathLike, config: Any = None) -> TrainedModel:
       FileNotFoundError: no run, no checkpoint yet, or no data.
       ValueError: a broken config, or settings that do not fit together.
     """
-    experiment = make(config_here(folder) if config is None else config)
+    try:
+        experiment = make(config_here(folder) if config is None else config)
+    except (AttributeError, KeyError, TypeError) as error:  # of a config that was edited
+        raise ValueError(f"{folder}: its config makes no experiment: {error!r}") from error
     with Checkpoints(folders.of(folder) / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore(experiment.abstract_state())
     if restored is None:

@@ -151,7 +151,7 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         config = files.read_json(path)
     except ValueError as error:
         raise ValueError(f"{error}; restore it, or train from scratch") from error
-    if "train" not in config:
+    if not isinstance(config.get("train"), dict):
         raise ValueError(
             f"{workdir} is not the folder of a run: its {CONFIG} belongs to something else, such "
             "as an exported model; give the --workdir of a `python -m train` command"

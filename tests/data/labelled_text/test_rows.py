@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import data
+from data.labelled_text import tables
 from perceiver.text import tokenizer
 
 
@@ -33,6 +34,17 @@ def read(config, split, train=False):
             found.append((tuple(map(tokenizer.decode, parts)), batch["label"][i].item()))
     batches.close()
     return found
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_line_that_never_ends_is_refused(suffix, tmp_path, make_config, monkeypatch):
+    monkeypatch.setattr(tables, "_MAX_LINE", 1000)
+    path = tmp_path / f"t{suffix}.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" + b"x" * 5000))
+    with pytest.raises(
+        ValueError, match=r"line 2 has more than 1,000 characters: this is no table"
+    ):
+        data.info(make_config(source=f"rows:{path}"))
 
 
 def test_a_tenth_of_each_class_is_held_out(good, make_config):

@@ -37,7 +37,7 @@ def test_what_is_missing_is_named(tmp_path, write_store):
         open_store(folder)
 
 
-@pytest.mark.parametrize("starts", [[0, 4], [], [[0], [25]]])
+@pytest.mark.parametrize("starts", [[0, 4], [], [[0], [25]], [0, 20, 9, 25], [-3, 9, 25]])
 def test_files_that_do_not_belong_together(tmp_path, write_store, starts):
     folder = write_store(tmp_path / "s", _DOCUMENTS)
     np.save(folder / "documents.npy", np.array(starts, np.int64))

@@ -253,6 +253,16 @@ class TestSequence:
         case = Case(grids=grids, masked="some")
         assert_close(value_and_grad(case, path, sequence), dense_form(case))
 
+    def test_what_is_not_finite_on_one_device_is_so_everywhere(self, sequence):
+        case = Case(grids=(((8, 3), "fourier"),), masked="some")
+        (plain, arrays), (run, _) = compiled(case, "plain"), compiled(case, "auto", sequence)
+        mask = np.asarray(draw(case)[1].segments[0].mask)
+        for where in ("content", "masked content", "query", "key_w"):
+            bad = poison(arrays, where, np.nan, mask)
+            got, expected = (jax.tree.map(np.isfinite, f(*bad)) for f in (run, plain))
+            jax.tree.map(np.testing.assert_array_equal, got, expected)
+            assert expected[0].all() == where.startswith("masked")
+
     def test_a_whole_model_trains_the_same(self, sequence):
         """Images split by rows, the batch over the other axis of the mesh."""
         spec = {"kind": "image_classifier", "image_shape": (40, 32, 3), "classes": 5, "bands": 4}

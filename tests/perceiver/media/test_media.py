@@ -1,5 +1,7 @@
 """Media files: what is written is read again, at other rates and sizes too."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,15 @@ def test_silence_stands_for_sound_that_is_not_there(tmp_path):
     assert read.shape == video.shape
     assert not audio.any()
     assert len(audio) == 3 * 1920
+
+
+def test_a_frame_whose_time_is_far_away_is_refused():
+    def frames(*times):
+        return [types.SimpleNamespace(time=time) for time in times]
+
+    assert len(list(video_files.shown(video_files.timed(frames(1e6, 1e6 + 2), 25), 25))) == 51
+    with pytest.raises(ValueError, match=r"a frame at 1,000,000,000 s follows one at 0 s"):
+        list(video_files.shown(video_files.timed(frames(0.0, 0.04, 1e9), 25), 25))
 
 
 def test_what_is_no_video_is_named(tmp_path):

@@ -115,6 +115,41 @@ def assert_equal_the_dense_form(parts, make, latents, masked, computes, options,
         assert_near(actual, expected)
 
 
+@pytest.mark.parametrize("path", ["streaming", "shared", "separable"])
+def test_what_is_not_finite_on_the_plain_path_is_so_on_every_path(path, rng, draw_params):
+    """And nothing else, in outputs and gradients."""
+    (content, positions, constant), make = QUERIES["image"][0](rng), QUERIES["image"][1]
+    latents = normal(rng, B, N, D)
+
+    def dense(parts):
+        return make(parts).dense()
+
+    plain = transform(dense, compute=Compute(path="plain"))
+    params = draw_params(plain.init, (content, positions, constant), latents)
+    ours = transform(make, compute=Compute(path=path, chunk=11))
+    weights = normal(rng, B, 35, 3)
+    plain, ours = gradients(plain, weights), gradients(ours, weights)
+    module = "decoder/cross_attend/attend/attention"
+    for where in (f"{module}/key", f"{module}/value", f"{module}/query", "latents", "queries"):
+        for leaf in ("w", "b") if where in params else (None,):
+            bad, read, asked = params, latents, content
+            if where == "latents":
+                read = read.at[1, 2, 3].set(jnp.nan)
+            elif where == "queries":
+                asked = asked.at[1, 2, 3, 0].set(jnp.nan)
+            else:
+                broken = params[where][leaf].at[..., 1].set(jnp.nan)
+                bad = params | {where: params[where] | {leaf: broken}}
+            found, expected = (
+                jax.tree.map(np.isfinite, f(bad, (asked, positions, constant), read))
+                for f in (ours, plain)
+            )
+            for tree in (found, expected):
+                tree[0][0][KEY].pop("b")  # the softmax does not see it
+            assert not expected[1].all()
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 # Each path with each kind of queries that it treats in a way of its own; with and without a mask,
 # residual, final layer, absorbed values, and heads.
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ def test_what_cannot_be_read_shows(sealed):
     path.unlink()
     path.mkdir()
     assert "inner/array cannot be read" in integrity.find_damage(sealed)
+    (sealed / integrity.CHECKSUMS).write_text('{"/dev/zero": "0 bytes"}')  # which never ends
+    assert "names a file elsewhere: '/dev/zero'" in integrity.find_damage(sealed)
+    (sealed / integrity.CHECKSUMS).write_text('{"x": ' + "[" * 100_000)
+    assert "nested too deeply" in integrity.find_damage(sealed)
     (sealed / integrity.CHECKSUMS).write_text("[1, 2]")
     assert "checksums.json: broken file: JSON, but not an object" in integrity.find_damage(sealed)
 

@@ -86,7 +86,12 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(path):
     assert [row["step"] for row in metrics_log.read(path)] == [3, 6, 9]
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"loss": 1.0}', b'{"step": "3"}'])
+NESTED, HUGE = b'{"step": ' + b"[" * 100_000, b'{"step": 4, "x": ' + b"9" * 400 + b"}"
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b'{"loss": 1.0}', b'{"step": "3"}', NESTED, HUGE], ids=range(6)
+)
 def test_a_broken_line_in_the_middle_is_named_by_read_and_removed_by_resuming(path, line):
     write(path, [{"step": 3}], line + b'\n{"step": 6}\n')
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 2 is not .* delete that line"):
