@@ -172,7 +172,8 @@ def test_the_folder_of_another_config_is_refused(copy):
 
 
 def test_free_settings_may_change(whole):
-    workdir.claim(whole, small(**{"train.keep": 1, "placement": "pmap"}), write=False)
+    changed = {"train.keep": 1, "placement": "pmap", "optim.steps": 11}
+    workdir.claim(whole, small(**changed), write=False)
 
 
 def test_data_that_was_moved_is_known_by_its_name(tmp_path):

@@ -118,7 +118,7 @@ def assert_equal_the_dense_form(parts, make, latents, masked, computes, options,
 @pytest.mark.parametrize("path", ["streaming", "shared", "separable"])
 def test_what_is_not_finite_on_the_plain_path_is_so_on_every_path(path, rng, draw_params):
     """And nothing else, in outputs and gradients."""
-    (content, positions, constant), make = QUERIES["image"][0](rng), QUERIES["image"][1]
+    (content, positions, constant), make = QUERIES["image"](rng)
     latents = normal(rng, B, N, D)
 
     def dense(parts):
@@ -138,7 +138,7 @@ def test_what_is_not_finite_on_the_plain_path_is_so_on_every_path(path, rng, dra
             elif where == "queries":
                 asked = asked.at[1, 2, 3, 0].set(jnp.nan)
             else:
-                broken = params[where][leaf].at[..., 1].set(jnp.nan)
+                broken = jnp.asarray(params[where][leaf]).at[..., 1].set(jnp.nan)
                 bad = params | {where: params[where] | {leaf: broken}}
             found, expected = (
                 jax.tree.map(np.isfinite, f(bad, (asked, positions, constant), read))

@@ -180,7 +180,7 @@ def test_what_else_is_in_a_file_is_noted(tmp_path, caplog):
         ({"params": {"w": np.zeros(3)}}, "'w' is an array, not a module of arrays"),
         ({"linear": {"w": 3.5}}, "linear/w is of type float, not an array"),
         ({"params": {}, "state": np.zeros(3)}, "state is an array, not a mapping"),
-        ({"params": {}, "state": [1]}, "state is of type list, not a mapping"),
+        ({"params": {}, "state": (1,)}, "state is of type tuple, not a mapping"),
         ({"a": {"b/c": np.zeros(3)}, "a/b": {"c": np.zeros(3)}}, "two of its arrays have the same"),
         ({"linear": {"w": {"x": np.zeros(3)}}}, "linear/w is of type dict, not an array"),
     ],
