@@ -70,8 +70,8 @@ class Batches:
             raise ValueError(f"data.workers must be at least 0 (0: threads only), got {workers}")
         if workers > _MOST_WORKERS or batch_size > _MOST_EXAMPLES:
             raise ValueError(
-                f"data.workers={workers} and a batch of {batch_size} examples: at most "
-                f"{_MOST_WORKERS:,} and {_MOST_EXAMPLES:,} are meant"
+                f"data.workers={workers} and a batch of {batch_size} examples must be at most "
+                f"{_MOST_WORKERS:,} and {_MOST_EXAMPLES:,}: lower them"
             )
         if broken_limit < 0:
             raise ValueError(f"data.broken_limit must be at least 0, got {broken_limit}")

@@ -125,7 +125,7 @@ def timed(frames: Iterable[Any], frames_per_second: float) -> Iterator[tuple[flo
         elif time - last > LONGEST_GAP:
             raise ValueError(
                 f"a frame at {time:,.0f} s follows one at {last:,.0f} s, which would fill the time "
-                f"between: {LONGEST_GAP:,.0f} s are the most"
+                f"between; at most {LONGEST_GAP:,.0f} s are allowed: repair the file's times"
             )
         yield time - start, frame
     if start is not None:

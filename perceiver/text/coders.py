@@ -44,7 +44,7 @@ def of_usage(usage: dict[str, Any]) -> Coder:
     """
     if usage.get("tokenizer") == EXTERNAL:
         raise ValueError(
-            "this model has no tokeniser with it: put its tokenizer.json or vocab.txt beside the "
+            "this model came without its tokeniser: put tokenizer.json or vocab.txt beside the "
             'weights, or tokenise elsewhere and pass the ids, model({"tokens": int32 [B, M], '
             '"input_mask": bool [B, M]}) or embed(ids)'
         )

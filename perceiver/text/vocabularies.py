@@ -93,7 +93,8 @@ def _read(path: Path):
         lower = True
         if settings.is_file():
             lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
-        return tokenizers.BertWordPieceTokenizer(str(path), lowercase=bool(lower))._tokenizer
+        bert = tokenizers.BertWordPieceTokenizer(str(path), lowercase=bool(lower))
+        return tokenizers.Tokenizer.from_str(bert.to_str())
     except Exception as error:  # the library's own are of no class of their own
         raise ValueError(f"{path} is not a tokeniser: {error}") from error
 

@@ -25,7 +25,7 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
             raise
 
 
-def parse_json(data: str | bytes) -> dict[str, Any]:
+def parse_json(data: str | bytes | bytearray) -> dict[str, Any]:
     """Returns a JSON object.
 
     Raises:
@@ -52,7 +52,7 @@ def read_json(path: Any) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, or no regular file")
-    data = b""
+    data = bytearray()
     with path.open("rb") as file:
         while block := file.read(2**20):
             data += block

@@ -48,7 +48,8 @@ def find_damage(folder: folders.Folder) -> str | None:
         path = pathlib.PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             return f"{CHECKSUMS} names a file elsewhere: {name!r}"
-        if (folder / name).exists() and not (folder / name).is_file():
+        special = not folders.is_remote(folder) and (folder / name).exists()
+        if special and not (folder / name).is_file():  # a device may never end
             return f"{name} cannot be read: it is no regular file"
         try:
             actual = _fingerprint(folder / name)

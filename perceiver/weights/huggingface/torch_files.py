@@ -47,7 +47,9 @@ class _File:
             with zipfile.ZipFile(path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > path.stat().st_size:  # PyTorch packs nothing
-                raise ValueError(f"{path}: an archive that unpacks to {size:,} bytes is no weights")
+                raise ValueError(
+                    f"{path}: not a weights file: the archive unpacks to {size:,} bytes"
+                )
         self.tensors = self._open()
         self.lent = 0
 

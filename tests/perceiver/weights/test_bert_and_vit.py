@@ -180,7 +180,7 @@ def test_without_its_tokeniser_bert_takes_ids(draw_saved, tmp_path):
         model = perceiver.load(tmp_path / folder)
         assert model.usage == {"tokenizer": "external"}
         for use in (model.fill_mask, model.embed):
-            with pytest.raises(ValueError, match=r"no tokeniser with it: put its tokenizer\.json"):
+            with pytest.raises(ValueError, match=r"without its tokeniser: put tokenizer\.json"):
                 use("a [MASK]")
     ids = np.array([3, 5, 7], np.int32)
     assert model.embed(ids).shape == (1, 15)
